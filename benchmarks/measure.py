@@ -1,0 +1,141 @@
+"""What all benchmarks share: interleaved timing, kernel counts, tables and JSON.
+
+Absolute times mean nothing on shared machines. Contenders of one case are compiled
+first and then run round-robin, so that what disturbs one disturbs all; what counts is
+the ratio of medians.
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mazejax import setup
+
+setup.configure(cache=False)  # a cached program would hide what compiling costs
+
+import jax  # noqa: E402  # after the XLA flags
+
+RESULTS = Path(__file__).parent / "results"
+
+_FREE = {
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "iota",
+}  # fmt: skip
+
+
+@dataclasses.dataclass
+class Measured:
+    """One contender of one case."""
+
+    case: str
+    contender: str
+    steps_per_second: float
+    ratio: float
+    """To the case's first contender."""
+    compile_seconds: float
+    kern: int
+    """Working instructions in the compiled program's largest loop body."""
+    rounds: list[float]
+    """Seconds of each round."""
+
+
+@dataclasses.dataclass
+class Contender:
+    """A function of a key, jitted here, that makes `steps` steps in one call."""
+
+    name: str
+    function: Callable[[jax.Array], Any]
+    steps: int
+
+
+def race(case: str, contenders: list[Contender], rounds: int = 7) -> list[Measured]:
+    """Compile every contender, run all once, then `rounds` times in turn."""
+    programs, compile_seconds = [], []
+    for contender in contenders:
+        begin = time.perf_counter()
+        programs.append(jax.jit(contender.function).lower(jax.random.key(0)).compile())
+        compile_seconds.append(time.perf_counter() - begin)
+    for program in programs:
+        jax.block_until_ready(program(jax.random.key(0)))
+    seconds: list[list[float]] = [[] for _ in contenders]
+    for i in range(rounds):
+        for program, times in zip(programs, seconds, strict=True):
+            begin = time.perf_counter()
+            jax.block_until_ready(program(jax.random.key(i)))
+            times.append(time.perf_counter() - begin)
+    speeds = [c.steps / statistics.median(s) for c, s in zip(contenders, seconds, strict=True)]
+    return [
+        Measured(case, c.name, speed, speed / speeds[0], compiled, kern(program), times)
+        for c, speed, compiled, program, times in zip(
+            contenders, speeds, compile_seconds, programs, seconds, strict=True
+        )
+    ]
+
+
+def kern(compiled: Any) -> int:
+    """Working instructions of the largest loop body: what a GPU would launch per step."""
+    text = compiled.as_text()
+    bodies = set(re.findall(r"body=%?([\w.\-]+)", text))
+    counts = [0]
+    for name, block in re.findall(r"^%?([\w.\-]+) \([^\n]*\{\n(.*?)^\}", text, re.M | re.S):
+        if name in bodies:
+            operations = re.findall(r"= \S+ ([\w\-]+)\(|= \([^=]*?\) ([\w\-]+)\(", block)
+            names = [first or second for first, second in operations]
+            counts.append(sum(operation not in _FREE for operation in names))
+    return max(counts)
+
+
+def report(name: str, results: list[Measured], directory: Path = RESULTS) -> Path:
+    """Print the table and write it as JSON with versions and machine; returns the path."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("case", "contender", "M steps/s", "ratio", "kern", "compile s", box=None)
+    for i, row in enumerate(results):
+        first = i == 0 or results[i - 1].case != row.case
+        table.add_row(
+            row.case if first else "",
+            row.contender,
+            f"{row.steps_per_second / 1e6:.3g}",
+            f"{row.ratio:.2f}x",
+            str(row.kern),
+            f"{row.compile_seconds:.1f}",
+        )
+    Console(soft_wrap=True).print(table)
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{name}.json"
+    content = {"machine": machine(), "results": [dataclasses.asdict(r) for r in results]}
+    path.write_text(json.dumps(content, indent=1))
+    print(f"\n{machine()}\nwritten to {path}")
+    return path
+
+
+def machine() -> dict[str, Any]:
+    """Where and with what it was measured."""
+    packages = ("mazejax", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy")
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "device": jax.devices()[0].device_kind,
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def _processor() -> str:
+    try:
+        names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor()

@@ -1,0 +1,61 @@
+"""mazejax: applied reinforcement learning, compiled end to end.
+
+    import jax, mazejax
+
+    env = mazejax.make("CartPole-v1")
+    obs, state = env.reset(jax.random.key(0))
+    run = mazejax.train("ppo", "CartPole-v1", total_steps=500_000)
+
+Importing it imports no jax: every name is imported when it is first used.
+"""
+
+from importlib.metadata import version
+from typing import Any
+
+from mazejax import setup
+from mazejax._lazy import lazy_names
+
+setup.configure(cache=False)
+
+_lazy_getattr, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "ActionConversion": "mazejax.envs.conversion",
+        "ActorID": "mazejax.types",
+        "Algorithm": "mazejax.algos.base",
+        "CoreEnv": "mazejax.envs.core",
+        "CoreReset": "mazejax.envs.core",
+        "CoreStep": "mazejax.envs.core",
+        "Env": "mazejax.envs.base",
+        "MazeEnv": "mazejax.envs.maze_env",
+        "ObservationConversion": "mazejax.envs.conversion",
+        "PPO": "mazejax.algos.ppo",
+        "Pytree": "mazejax.base",
+        "RunContext": "mazejax.runners.run_context",
+        "Scene": "mazejax.types",
+        "Shape": "mazejax.types",
+        "Step": "mazejax.types",
+        "TimeLimit": "mazejax.wrappers.time",
+        "VectorEnv": "mazejax.envs.vector",
+        "Wrapper": "mazejax.wrappers.base",
+        "algos": "mazejax.algos",
+        "check_env": "mazejax.envs.check",
+        "envs": "mazejax.envs",
+        "errors": "mazejax.errors",
+        "jit": "mazejax.base",
+        "make": "mazejax.registry",
+        "networks": "mazejax.networks",
+        "random": "mazejax.random",
+        "register": "mazejax.registry",
+        "registry": "mazejax.registry",
+        "runners": "mazejax.runners",
+        "spaces": "mazejax.spaces",
+        "static": "mazejax.base",
+        "train": "mazejax.runners.run_context",
+        "wrappers": "mazejax.wrappers",
+    },
+)
+
+
+def __getattr__(name: str) -> Any:
+    return version("mazejax") if name == "__version__" else _lazy_getattr(name)

@@ -1,0 +1,221 @@
+"""`Algorithm` and `TrainState`: what every learner shares.
+
+An algorithm is a frozen dataclass of its own hyper-parameters; everything that changes
+while it learns is one `TrainState`. All methods are pure, so one learner is vmapped over
+seeds and over every number among its fields.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mazejax import random
+from mazejax.algos.collect import Act, CollectState, Episodes, run_episodes
+from mazejax.algos.metrics import Accumulator, Metrics
+from mazejax.base import Pytree, is_concrete, static
+from mazejax.envs.base import Env
+from mazejax.envs.vector import VectorEnv
+from mazejax.errors import ConfigError
+from mazejax.types import Array, Key, PyTree, Rollout
+
+
+NONFINITE = ("obs", "reward", "loss", "gradient", "variables")
+"""What is watched for entries that are not finite, causes before consequences."""
+
+
+class Counter(Pytree):
+    """A count beyond 2^32 as two uint32, because there is no int64 without x64."""
+
+    low: Array
+    high: Array
+
+    @classmethod
+    def zero(cls) -> Self:
+        """0."""
+        return cls(jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.uint32))
+
+    def add(self, amount: int) -> Self:
+        """The count plus an amount below 2^32."""
+        low = self.low + np.uint32(amount)
+        return type(self)(low, self.high + (low < self.low).astype(jnp.uint32))
+
+    def to_float(self) -> Array:
+        """float32, for ratios."""
+        return self.high.astype(jnp.float32) * 2.0**32 + self.low.astype(jnp.float32)
+
+    def __int__(self) -> int:
+        return (int(self.high) << 32) + int(self.low)
+
+
+class TrainState(Pytree):
+    """Everything that changes while an algorithm learns."""
+
+    variables: PyTree
+    """Of the network: weights and whatever else it keeps."""
+    optimizer: PyTree
+    """The optimizer's state."""
+    collect: CollectState
+    """Env states, observations, memories, running episodes."""
+    key: Key
+    """Root of everything that the learner draws."""
+    updates: Counter
+    """Updates made."""
+
+
+class Algorithm(Pytree):
+    """Base of all learners: `init`, `update` and `train`, all pure.
+
+    A subclass defines `init`, `collect`, `learn`, `policy` and the size of an update.
+    """
+
+    compile_time: ClassVar[bool] = True
+
+    env: Env
+    """What is learned; only its spaces and its schedule matter to `learn`."""
+    total_steps: int = static(default=500_000)
+    """Flat env steps to train for; rounded up to whole updates."""
+    num_envs: int = static(default=16)
+    """Envs stepped together, N."""
+    auto_reset: str = static(default="auto")
+    """`auto`, `always` or `compact`."""
+
+    def init(self, key: Key) -> TrainState:
+        """The state before the first update; the key is the root of all that is drawn."""
+        raise NotImplementedError
+
+    def update(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        """One update: collect, then learn."""
+        collected, rollout, episodes = self.collect(state)
+        state, metrics = self.learn(state.replace(collect=collected), rollout)
+        return state, {**episode_metrics(episodes), **metrics}
+
+    def collect(self, state: TrainState) -> tuple[CollectState, Rollout, Episodes]:
+        """The next rollout, [T, N, ...], and the episodes that ended in it."""
+        raise NotImplementedError
+
+    def learn(self, state: TrainState, rollout: Rollout) -> tuple[TrainState, Metrics]:
+        """Learn from a rollout, wherever it comes from."""
+        raise NotImplementedError
+
+    def policy(self, variables: PyTree, deterministic: bool = False) -> Act:
+        """How the variables act: drawn from the distribution, or its mode."""
+        raise NotImplementedError
+
+    @property
+    def steps_per_update(self) -> int:
+        """Flat env steps that one update collects, over all envs."""
+        raise NotImplementedError
+
+    @property
+    def num_updates(self) -> int:
+        """Updates that make up `total_steps`, rounded up."""
+        return math.ceil(self.total_steps / self.steps_per_update)
+
+    @property
+    def vector_env(self) -> VectorEnv:
+        """The envs that it trains on."""
+        return VectorEnv(self.env, self.num_envs, self.auto_reset)
+
+    def train(self, key: Key) -> tuple[TrainState, Metrics]:
+        """All updates as one pure function: the state, and metrics with an axis [num_updates].
+
+        For research code that vmaps or shards whole runs; `mazejax.train` is the same
+        loop with progress, evaluation and checkpoints.
+        """
+        return jax.lax.scan(
+            lambda state, _: self.update(state), self.init(key), None, length=self.num_updates
+        )
+
+    def evaluate(
+        self,
+        variables: PyTree,
+        key: Key,
+        num_episodes: int = 100,
+        max_steps: int = 100_000,
+        deterministic: bool = True,
+    ) -> Episodes:
+        """One episode each in `num_episodes` fresh envs, [num_episodes].
+
+        An episode that does not end within `max_steps` has `ended` false.
+        """
+        env = VectorEnv(self.env, num_episodes, self.auto_reset)
+        act = self.policy(variables, deterministic)
+        return run_episodes(env, act, random.stream(key, "evaluation"), max_steps)
+
+    def validate(self) -> None:
+        """Raise ConfigError for sizes that are not positive."""
+        if not isinstance(self.env, Env):
+            raise ConfigError(f"env: expected an Env, got {type(self.env).__name__}")
+        check_positive_integers(self, "total_steps", "num_envs")
+
+
+def update_key(state: TrainState, name: str) -> Key:
+    """Key of the coming update for a purpose."""
+    key = jax.random.fold_in(random.stream(state.key, name), state.updates.high)
+    return jax.random.fold_in(key, state.updates.low)
+
+
+def episode_metrics(episodes: Episodes) -> Metrics:
+    """Return and length of the episodes that ended; absent when none did."""
+    return {
+        "train/episode_return": Accumulator.of(episodes.returns, episodes.ended),
+        "train/episode_length": Accumulator.of(episodes.lengths, episodes.ended),
+    }
+
+
+def nonfinite_metrics(**quantities: PyTree) -> Metrics:
+    """For each of `NONFINITE` the number of entries that are not finite; absent when all are."""
+    metrics = {}
+    for name in NONFINITE:
+        tree = quantities[name]
+        leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+        bad = sum((jnp.sum(~jnp.isfinite(x)) for x in leaves), jnp.zeros((), jnp.int32))
+        metrics[f"nonfinite/{name}"] = Accumulator.of(bad, bad > 0)
+    return metrics
+
+
+def check_positive_integers(algorithm: Algorithm, *names: str) -> None:
+    """Raise ConfigError unless each of these fields is a positive integer."""
+    for name in names:
+        value = getattr(algorithm, name)
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ConfigError(f"{name}: must be a positive integer, got {value!r}")
+
+
+def check_range(
+    algorithm: Algorithm,
+    name: str,
+    low: float = 0.0,
+    high: float = math.inf,
+    open_low: bool = False,
+) -> None:
+    """Raise ConfigError unless the number is finite and in [low, high], or (low, high]."""
+    value: Any = getattr(algorithm, name)
+    if not is_concrete(value):
+        return
+    try:
+        numbers = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name}: must be a number, got {value!r}") from None
+    above = numbers > low if open_low else numbers >= low
+    if not np.all(np.isfinite(numbers) & above & (numbers <= high)):
+        bracket = "(" if open_low else "["
+        raise ConfigError(f"{name}: must be finite and in {bracket}{low:g}, {high:g}], got {value}")
+
+
+def check_divides(whole_name: str, whole: int, parts_name: str, parts: int) -> None:
+    """Raise ConfigError naming the nearest numbers that divide, if `parts` does not."""
+    if whole % parts:
+        near = sorted((d for d in range(1, whole + 1) if whole % d == 0), key=_distance(parts))
+        raise ConfigError(
+            f"{parts_name}: {whole_name} = {whole} does not divide into {parts} parts; "
+            f"nearest that do: {', '.join(map(str, sorted(near[:2])))}"
+        )
+
+
+def _distance(target: int) -> Callable[[int], int]:
+    return lambda number: abs(number - target)

@@ -1,0 +1,120 @@
+"""Overrides in, plain configuration out: Hydra composes, we check and explain.
+
+Keys are compared with those that the classes have before Hydra sees them, so that a
+misspelt one meets a suggestion; what remains of Hydra's errors becomes one line that
+starts with the key.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from mazejax import registry
+from mazejax.conf import nodes
+from mazejax.errors import ConfigError, MazejaxError, did_you_mean
+
+Function = Callable[[dict[str, Any]], int]
+
+
+def run_with_config(arguments: list[str], function: Function) -> list[int]:
+    """Call the function with the composed configuration, once or for every multirun job.
+
+    `arguments` are Hydra's: flags such as `-m` and `--help`, then overrides. Returns the
+    exit codes. Raises ConfigError with the dotted key in front.
+    """
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing and exiting
+    algorithm = _check_overrides([a for a in arguments if not a.startswith("-")])
+    nodes.store()
+    codes: list[int] = []
+    errors: list[MazejaxError] = []
+
+    @hydra.main(version_base="1.3", config_path=None, config_name="train")
+    def call(config: Any) -> None:
+        try:
+            codes.append(function({**_plain(config), "algorithm_name": _choice(algorithm)}))
+        except MazejaxError as error:  # kept from Hydra, which would print around it
+            errors.append(error)
+
+    argv, sys.argv = sys.argv, ["mazejax train", *map(_as_hydra_wants, _flags_first(arguments))]
+    try:
+        call()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_one_line(error)) from error
+    finally:
+        sys.argv = argv
+    if errors:
+        raise errors[0]
+    return codes
+
+
+def _check_overrides(overrides: list[str]) -> str:
+    """Raise ConfigError for an unknown key or choice; returns the chosen algorithm."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parsed = []
+    for text in overrides:
+        try:
+            parsed += OverridesParser.create().parse_overrides([text])
+        except HydraException as error:
+            key = text.split("=")[0]
+            raise ConfigError(f"{key}: cannot read {text!r}; write key=value") from error
+    names = registry.algorithms.names()
+    chosen = nodes.DEFAULT_ALGORITHM
+    for override in parsed:
+        if override.key_or_group == "algorithm":
+            choices = [override.value()] if not override.is_sweep_override() else []
+            for name in choices:
+                if name not in names:
+                    raise ConfigError(f"algorithm: unknown {name!r}; {did_you_mean(str(name), names)}")
+                chosen = name
+    known = nodes.known_keys(chosen)
+    for override in parsed:
+        key = override.key_or_group
+        if key not in known and not key.startswith(("hydra.", "hydra/", "env_parameters.")):
+            raise ConfigError(f"{key}: unknown key; {_suggest(key, known)}")
+    return chosen
+
+
+def _suggest(key: str, known: set[str]) -> str:
+    """Suggestion among the keys, also of those whose last part is meant without its group."""
+    last = key.rsplit(".", 1)[-1]
+    same_ending = sorted(k for k in known if k.rsplit(".", 1)[-1] == last)
+    return f"did you mean {same_ending[0]!r}?" if same_ending else did_you_mean(key, known)
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+def _choice(default: str) -> str:
+    from hydra.core.hydra_config import HydraConfig
+
+    return str(HydraConfig.get().runtime.choices.get("algorithm", default))
+
+
+def _flags_first(arguments: list[str]) -> list[str]:
+    # Hydra takes what follows the first override for overrides too.
+    return sorted(arguments, key=lambda argument: not argument.startswith("-"))
+
+
+def _as_hydra_wants(argument: str) -> str:
+    # Env parameters are the env's own: Hydra has no node that knows their names.
+    return f"++{argument}" if argument.startswith("env_parameters.") else argument
+
+
+def _one_line(error: BaseException) -> str:
+    """Key and reason of an error, from the innermost cause that names them."""
+    innermost = error
+    while innermost.__cause__ is not None:
+        innermost = innermost.__cause__
+    key = getattr(innermost, "full_key", None)
+    text = str(innermost).split("\n")[0]
+    return f"{key}: {text}" if key and not text.startswith(str(key)) else text

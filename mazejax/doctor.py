@@ -1,0 +1,89 @@
+"""`mazejax doctor` and `mazejax envs`: what this machine has, and what there is to train on."""
+
+import importlib.metadata
+import platform
+import time
+
+from mazejax import registry, setup
+
+_PACKAGES = (
+    "mazejax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gymnax", "gymnasium",
+    "numpy", "hydra-core", "tensorboardX",
+)  # fmt: skip
+
+
+def examine() -> int:
+    """Print versions, devices, flags and cache, compile one step; returns 1 if anything is wrong."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    rows = [("python", platform.python_version()), *map(_package, _PACKAGES)]
+    rows += _settings()
+    problems = list(setup.status().problems)
+    rows += _devices(problems)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    for problem in problems:
+        console.print(f"[bold red]wrong[/]  {problem}")
+    console.print("[green]all is well[/]" if not problems else f"{len(problems)} to mend")
+    return 1 if problems else 0
+
+
+def environment_table() -> None:
+    """Print every registered environment with its spaces and where it comes from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("environment", "observation", "action", box=None, pad_edge=False)
+    for name in registry.environments.names():
+        if "/" in name:
+            table.add_row(name, "", "")
+            continue
+        env = registry.make(name)
+        table.add_row(name, _brief(env.observation_space), _brief(env.action_space))
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _brief(space: object) -> str:
+    """The kind and shape of a space, without its bounds."""
+    shape = getattr(space, "shape", ())
+    if type(space).__name__ == "Box":
+        return f"Box{list(shape)}"
+    return repr(space)
+
+
+def _package(name: str) -> tuple[str, str]:
+    try:
+        return name, importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return name, "not installed"
+
+
+def _settings() -> list[tuple[str, str]]:
+    status = setup.status()
+    return [
+        ("XLA flags", " ".join((*status.flags_set, *status.flags_of_user)) or "none"),
+        ("program cache", f"{status.cache_directory or 'none'} ({status.cache_source})"),
+    ]
+
+
+def _devices(problems: list[str]) -> list[tuple[str, str]]:
+    """Devices and the time of a first compiled step; what fails is added to the problems."""
+    import jax
+
+    try:
+        devices = ", ".join(f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices())
+        begin = time.perf_counter()
+        env = registry.make("CartPole-v1")
+        step = jax.jit(env.step)
+        _, state = jax.jit(env.reset)(jax.random.key(0))
+        jax.block_until_ready(step(jax.random.key(1), state, env.action_space.sample(jax.random.key(2))))
+    except RuntimeError as error:
+        problems.append(f"jax does not run: {str(error).splitlines()[0]}")
+        return []
+    seconds = time.perf_counter() - begin
+    x64 = "on: float64 is slower, mazejax is tested without" if jax.config.jax_enable_x64 else "off"
+    return [("devices", devices), ("x64", x64), ("first step", f"{seconds:.2f} s with compiling")]

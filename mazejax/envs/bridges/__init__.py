@@ -1,0 +1,7 @@
+"""Bridges: environments of other libraries as ours, and ours as theirs."""
+
+from mazejax._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__, {"gymnax": "mazejax.envs.bridges.gymnax"}
+)

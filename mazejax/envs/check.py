@@ -1,0 +1,184 @@
+"""`check_env`: whether an env keeps its contract, found out by calling, tracing and running it.
+
+The rules stand in `check_rules`, `check_runs` and `check_vector`, in the order in which
+a person would debug; here they are run and reported, with what the env costs.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+
+import jax
+
+from mazejax import random
+from mazejax.envs import check_rules, check_runs, check_vector
+from mazejax.envs.base import Env
+from mazejax.envs.check_trial import CallFailed, Finding, Trial
+from mazejax.envs.reset import primitive_cost
+from mazejax.envs.vector import VectorEnv, VectorState
+from mazejax.errors import ConfigError, EnvError
+from mazejax.types import Array, Key
+
+_STAGES = (*check_rules.STAGES, check_runs.RULES, check_vector.RULES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """What the env costs to carry, reset and step."""
+
+    state_bytes: int
+    """Bytes of one state."""
+    reset_primitives: float
+    """Elements that a reset computes, as `mazejax.envs.reset` counts them."""
+    step_primitives: float
+    """Elements that a step computes, counted alike."""
+    step_flops: float | None
+    """Floating point operations of a step as lowered; None where XLA does not count."""
+    auto_reset: str
+    """Strategy that `VectorEnv` would choose."""
+    num_envs: int
+    """Envs that were stepped together to measure the speed."""
+    steps_per_second: float
+    """Steps of single envs in one short compiled run, random actions included."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckReport:
+    """What `check_env` found; printed as a table."""
+
+    env: str
+    """Name of the env."""
+    errors: tuple[str, ...]
+    """Breaches of the contract, one line each."""
+    warnings: tuple[str, ...]
+    """What is allowed but seldom meant, one line each."""
+    checked: tuple[str, ...]
+    """Names of the rules that ran."""
+    skipped: tuple[str, ...]
+    """Names of the rules that wait until the errors are mended."""
+    costs: Costs | None
+    """Measured when there are no errors."""
+
+    def __str__(self) -> str:
+        lines = [
+            f"check_env({self.env}): {_count(self.checked, 'rule')} checked, "
+            f"{_count(self.errors, 'error')}, {_count(self.warnings, 'warning')}"
+        ]
+        lines += [f"  error    {message}" for message in self.errors]
+        lines += [f"  warning  {message}" for message in self.warnings]
+        lines += [f"  checked  {', '.join(map(_spoken, self.checked))}"] if self.checked else []
+        lines += [f"  skipped  {', '.join(map(_spoken, self.skipped))}"] if self.skipped else []
+        if self.costs:
+            lines += [f"  {name:<20}{value}" for name, value in _cost_rows(self.costs)]
+        return "\n".join(lines)
+
+
+def check_env(
+    env: Env, num_steps: int = 200, num_envs: int = 8, key: int | Key = 0, strict: bool = True
+) -> CheckReport:
+    """Report of what is wrong with an env, and what it costs; wrappers and adapters are envs too.
+
+    It is reset and stepped with random actions: outside jit, compiled, vmapped over
+    `num_envs`, and vectorized with auto-reset, for `num_steps`. Rules run in stages, and
+    a stage with errors is the last. With `strict`, errors raise one EnvError of a line
+    each, whose cause is the first exception of the author's code.
+    """
+    if not isinstance(env, Env):
+        raise ConfigError(f"check_env: got {type(env).__name__}, expected a mazejax Env; adapt it")
+    if num_steps < 1 or num_envs < 1:
+        raise ConfigError(
+            f"check_env: got num_steps={num_steps} and num_envs={num_envs}, expected at least 1"
+        )
+    trial = Trial(env, num_steps, num_envs, key if random.is_key(key) else random.key(key))
+    checked: list[str] = []
+    findings: dict[tuple[str, str], Finding] = {}
+    for stage in _STAGES:
+        for rule in stage:
+            checked.append(rule.__name__)
+            for finding in _run(rule, trial):
+                findings.setdefault(finding[:2], finding)
+        if any(level == "error" for level, _ in findings):
+            break
+    report = _report(trial, checked, list(findings.values()))
+    if strict and report.errors:
+        causes = [f.cause for f in findings.values() if f.level == "error" and f.cause]
+        raise EnvError(f"{report.env} breaks its contract:\n  " + "\n  ".join(report.errors)) from (
+            causes[0] if causes else None
+        )
+    return report
+
+
+def _run(rule: check_rules.Rule, trial: Trial) -> Iterator[Finding]:
+    """The rule's findings; an unexpected exception is one of them, not a crash."""
+    try:
+        yield from rule(trial)
+    except CallFailed as failed:
+        yield check_rules.failure(failed)
+    except Exception as cause:  # noqa: BLE001 (an author's code may raise anything)
+        yield check_rules.failure(CallFailed(_spoken(rule.__name__), cause))
+
+
+def _report(trial: Trial, checked: list[str], findings: list[Finding]) -> CheckReport:
+    errors = tuple(message for level, message, _ in findings if level == "error")
+    every = [rule.__name__ for stage in _STAGES for rule in stage]
+    return CheckReport(
+        env=str(trial.call("name", lambda: trial.env.name)),
+        errors=errors,
+        warnings=tuple(message for level, message, _ in findings if level == "warning"),
+        checked=tuple(checked),
+        skipped=tuple(every[len(checked) :]),
+        costs=None if errors else _measure(trial),
+    )
+
+
+def _measure(trial: Trial) -> Costs:
+    env, state = trial.env, trial.first[1]
+    step_args = (trial.keys[0], state, trial.action(0))
+    flops = (jax.jit(env.step).lower(*step_args).cost_analysis() or {}).get("flops")
+    return Costs(
+        state_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(state)),
+        reset_primitives=primitive_cost(env.reset_state, trial.key),
+        step_primitives=primitive_cost(env.step_state, *step_args),
+        step_flops=flops,
+        auto_reset=VectorEnv(env, trial.num_envs).strategy(),
+        num_envs=trial.num_envs,
+        steps_per_second=_steps_per_second(trial),
+    )
+
+
+def _steps_per_second(trial: Trial) -> float:
+    vector = VectorEnv(trial.env, trial.num_envs)
+    sample = jax.vmap(trial.action_space.sample)
+
+    def one_step(state: VectorState, _: None) -> tuple[VectorState, Array]:
+        step = vector.step(state, sample(vector.keys(state, "policy")))
+        return step.state, step.reward
+
+    @jax.jit
+    def run(state: VectorState) -> tuple[VectorState, Array]:
+        return jax.lax.scan(one_step, state, length=trial.num_steps)
+
+    state = jax.jit(vector.reset)(trial.key)[1]
+    jax.block_until_ready(run(state))
+    start = time.perf_counter()
+    jax.block_until_ready(run(state))
+    return trial.num_envs * trial.num_steps / (time.perf_counter() - start)
+
+
+def _cost_rows(costs: Costs) -> list[tuple[str, str]]:
+    flops = "not counted" if costs.step_flops is None else f"{costs.step_flops:,.0f}"
+    return [
+        ("state", f"{costs.state_bytes:,} bytes"),
+        ("reset", f"{costs.reset_primitives:,.0f} elements computed"),
+        ("step", f"{costs.step_primitives:,.0f} elements computed, {flops} flops"),
+        ("auto-reset", costs.auto_reset),
+        ("speed", f"{costs.steps_per_second:,.0f} steps/s with {costs.num_envs} envs"),
+    ]
+
+
+def _count(entries: tuple[str, ...], noun: str) -> str:
+    return f"{len(entries)} {noun}{'' if len(entries) == 1 else 's'}"
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")

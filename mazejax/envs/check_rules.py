@@ -1,0 +1,419 @@
+"""The rules of `check_env` about single calls: what is declared, called and traced.
+
+A rule looks at a `Trial` and yields findings; rules of a later stage may rely on what
+an earlier one has established. Rules about whole episodes and about many envs are in
+`check_runs`.
+"""
+
+import copy
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+import jax.extend.core
+import numpy as np
+
+from mazejax.base import Pytree
+from mazejax.envs.base import Env
+from mazejax.envs.check_trial import (
+    TOLERANCE,
+    CallFailed,
+    Finding,
+    Trial,
+    first_difference,
+    leaves,
+    on_host,
+    signature,
+)
+from mazejax.errors import SpaceError
+from mazejax.spaces.base import Space
+from mazejax.types import PyTree, Step
+
+Rule = Callable[[Trial], Iterator[Finding]]
+
+_DEFINED = ("observation_space", "action_space", "reset_state", "step_state", "observe", "time")
+_CONTROL_FLOW = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.TracerBoolConversionError,
+)
+
+
+# --- what is declared -----------------------------------------------------------------
+
+
+def methods_are_defined(trial: Trial) -> Iterator[Finding]:
+    """The class defines everything that `Env` asks for."""
+    for name in _DEFINED:
+        if getattr(type(trial.env), name) is getattr(Env, name):
+            yield error(f"{type(trial.env).__name__} has no {name}, expected one; define it")
+
+
+def spaces_are_spaces(trial: Trial) -> Iterator[Finding]:
+    """Both spaces are spaces, and the same each time they are asked for."""
+    for name in ("observation_space", "action_space"):
+        space = getattr(trial, name)
+        if not isinstance(space, Space):
+            yield error(f"{name}: got {type(space).__name__}, expected a mazejax space; return one")
+        elif space != getattr(trial.env, name):
+            yield error(
+                f"{name}: got two different spaces from two calls, expected equal ones; "
+                f"let it depend on static fields only"
+            )
+
+
+def static_fields_are_hashable(trial: Trial) -> Iterator[Finding]:
+    """Static fields, which are part of what programs are cached by, can be hashed."""
+    for name, value in _static_fields("env", trial.env):
+        try:
+            hash(value)
+        except TypeError as cause:
+            yield error(
+                f"{name}: got a static {type(value).__name__}, which has no hash, expected one "
+                f"that has; write a tuple, or annotate arrays as leaves",
+                cause,
+            )
+
+
+def copies_are_equal(trial: Trial) -> Iterator[Finding]:
+    """An env built anew is equal and has the same hash, so that it shares compiled programs."""
+    for how, build in (("replace()", trial.env.replace), ("copy.deepcopy", _deepcopy(trial.env))):
+        twin = trial.call(how, build)
+        if twin != trial.env:
+            yield error(
+                f"{how}: got an env that is not equal to the first, expected equality by value; "
+                f"{_unequal_field(trial.env, twin)}"
+            )
+        elif trial.call("hash", hash, twin) != hash(trial.env):
+            yield error(
+                f"hash: got two hashes of equal envs ({how}), expected one; "
+                f"give the static fields a hash by value"
+            )
+
+
+# --- calls outside jit ----------------------------------------------------------------
+
+
+def calls_succeed(trial: Trial) -> Iterator[Finding]:
+    """Reset and a few steps with sampled actions run outside jit."""
+    first, steps = trial.first, trial.steps
+    if not (isinstance(first, tuple) and len(first) == 2):
+        yield error(f"reset: got {type(first).__name__}, expected (obs, state); return a pair")
+    if not isinstance(steps[0], Step):
+        yield error(f"step: got {type(steps[0]).__name__}, expected mazejax.types.Step; return it")
+
+
+def states_are_arrays(trial: Trial) -> Iterator[Finding]:
+    """Every leaf of the state is an array of at most 32 bits that is not weakly typed."""
+    yield from _check_arrays("reset", "state", trial.first[1])
+    for step in trial.steps:
+        yield from _check_arrays("step", "state", step.state)
+
+
+def states_keep_their_types(trial: Trial) -> Iterator[Finding]:
+    """The state has the same structure, shapes and dtypes after a step as after a reset."""
+    later = ((step.state, "after reset") for step in trial.steps)
+    yield from _first_changes("state", trial.first[1], later)
+
+
+def rewards_and_flags_are_scalars(trial: Trial) -> Iterator[Finding]:
+    """The reward is a float32 scalar, the flags are bool scalars, the time is an int32 scalar."""
+    for before, step in zip(trial.states_before(), trial.steps, strict=True):
+        time = trial.call("time", trial.env.time, before)
+        wanted = (
+            ("step: reward", step.reward, "float32[]"),
+            ("step: terminated", step.terminated, "bool[]"),
+            ("step: truncated", step.truncated, "bool[]"),
+            ("time", time, "int32[]"),
+        )
+        for name, value, want in wanted:
+            if signature(value) != want:
+                yield error(
+                    f"{name}: got {signature(value)}, expected {want}; {_cast(value, want)}"
+                )
+
+
+def info_is_constant(trial: Trial) -> Iterator[Finding]:
+    """`info` is a dict of arrays with one structure and one set of types in every step."""
+    for step in trial.steps:
+        if not isinstance(step.info, dict):
+            yield error(f"step: info: got {type(step.info).__name__}, expected a dict; return {{}}")
+            return
+        if "final_obs" in step.info:
+            yield error(
+                "step: info: got the name 'final_obs', expected it to be left to VectorEnv; "
+                "choose another name"
+            )
+        yield from _check_arrays("step", "info", step.info)
+    later = ((step.info, "in the first step") for step in trial.steps[1:])
+    yield from _first_changes("info", trial.steps[0].info, later)
+
+
+def observations_fit(trial: Trial) -> Iterator[Finding]:
+    """Observations have the structure, shapes and dtypes of their space, and lie in it."""
+    expected = leaves("obs", jax.eval_shape(trial.observation_space.sample, trial.key))
+    for method, obs in (("reset", trial.first[0]), *(("step", step.obs) for step in trial.steps)):
+        got = leaves("obs", obs)
+        found = list(_check_arrays(method, "obs", obs))
+        if got.keys() != expected.keys():
+            found.append(
+                error(
+                    f"{method}: obs: got {', '.join(got)}, expected {', '.join(expected)}; "
+                    f"make observe and observation_space agree"
+                )
+            )
+        found = found or list(check_contained(trial.observation_space, obs, method))
+        yield from found
+        if found:
+            return
+
+
+def repeated_calls_agree(trial: Trial) -> Iterator[Finding]:
+    """A second call with equal arguments gives the same bits: nothing is kept outside the state."""
+    pairs = [("reset", trial.first, trial.plain_reset())]
+    for index, before in enumerate(trial.states_before()[:2]):
+        pairs.append(("step", trial.steps[index], trial.plain_step(before, index)))
+    for method, one, other in pairs:
+        names = ("obs", "state") if method == "reset" else Step._fields
+        for name, ours, theirs in zip(names, one, other, strict=True):
+            difference = first_difference(name, ours, theirs)
+            if difference:
+                yield error(
+                    f"{method}: {difference}: got two results from equal arguments, expected one; "
+                    f"keep nothing on self or in globals, and draw from the key and not np.random"
+                )
+
+
+# --- tracing --------------------------------------------------------------------------
+
+
+def calls_trace(trial: Trial) -> Iterator[Finding]:
+    """Reset and step trace under jit and leave no tracer behind."""
+    for method, function, args in _traced_calls(trial):
+        with jax.checking_leaks():
+            trial.call(method, jax.make_jaxpr(function), *args)
+    yield from repeated_calls_agree(trial)
+
+
+def traces_agree(trial: Trial) -> Iterator[Finding]:
+    """Two traces give the same program: no Python side effect is baked in."""
+    for method, function, args in _traced_calls(trial):
+        one, other = (_program(function, args) for _ in range(2))
+        if one != other:
+            at = next((pair for pair in zip(one, other, strict=False) if pair[0] != pair[1]), None)
+            yield error(
+                f"{method}: got two different programs from two traces "
+                f"({' and '.join(at) if at else 'of different lengths'}), expected one; "
+                f"keep nothing on self or in globals, and draw from the key and not np.random"
+            )
+
+
+def programs_stay_on_the_device(trial: Trial) -> Iterator[Finding]:
+    """No callbacks to the host in reset or step (a warning: they cost more than the step)."""
+    for method, function, args in _traced_calls(trial):
+        names = {name for name in _primitives(jax.make_jaxpr(function)(*args).jaxpr)}
+        for name in sorted(name for name in names if "callback" in name):
+            yield warning(f"{method}: got {name}, expected no call to the host; compute it in jax")
+
+
+def keys_are_used_once(trial: Trial) -> Iterator[Finding]:
+    """No key is drawn from twice (a warning: the two draws are equal or correlated)."""
+    for method, function, args in _traced_calls(trial):
+        try:
+            with jax.debug_key_reuse(True):
+                jax.make_jaxpr(jax.jit(function))(*args)
+        except jax.errors.KeyReuseError as cause:
+            yield warning(
+                f"{method}: key: got two draws from one key, expected one; split the key or take "
+                f"mazejax.random.stream(key, name) for each purpose",
+                cause,
+            )
+
+
+def jit_agrees(trial: Trial) -> Iterator[Finding]:
+    """Compiled calls give what calls outside jit give, within 1e-6, and the same types."""
+    pairs = [("reset", trial.first, trial.call("reset", trial.jit_reset, trial.env, trial.key))]
+    for index, before in enumerate(trial.states_before()):
+        args = (trial.env, trial.keys[index], before, trial.action(index))
+        pairs.append(("step", trial.steps[index], trial.call("step", trial.jit_step, *args)))
+    for method, plain, compiled in pairs:
+        names = ("obs", "state") if method == "reset" else Step._fields
+        for name, ours, theirs in zip(names, plain, compiled, strict=True):
+            difference = first_difference(name, ours, theirs, TOLERANCE)
+            if difference:
+                yield error(
+                    f"{method}: {difference}: outside and under jit differ, expected equality "
+                    f"within {TOLERANCE}; let no Python code ask whether it is traced"
+                )
+
+
+def one_trace_suffices(trial: Trial) -> Iterator[Finding]:
+    """Chained compiled steps and copies of the env reuse one program."""
+    state = trial.jit_reset(trial.env, trial.key)[1]
+    for index in range(min(10, trial.num_steps)):
+        twin = trial.env.replace() if index % 2 else copy.deepcopy(trial.env)
+        args = (twin, trial.keys[index], state, trial.action(index))
+        step = trial.call("step", trial.jit_step, *args)
+        state = trial.jit_reset(twin, trial.key)[1] if bool(step.done) else step.state
+    for method, count in trial.traces.items():
+        if count > 1:
+            yield error(
+                f"{method}: was traced {count} times in a few calls, expected once; keep the types "
+                f"of the state, and give static fields equality and hash by value"
+            )
+
+
+STAGES: tuple[tuple[Rule, ...], ...] = (
+    (methods_are_defined, spaces_are_spaces, static_fields_are_hashable, copies_are_equal),
+    (calls_succeed,),
+    (
+        states_are_arrays,
+        states_keep_their_types,
+        rewards_and_flags_are_scalars,
+        info_is_constant,
+        observations_fit,
+        repeated_calls_agree,
+    ),
+    (calls_trace,),
+    (traces_agree, programs_stay_on_the_device, keys_are_used_once),
+    (jit_agrees, one_trace_suffices),
+)
+"""Rules in the order in which a person would debug; a stage relies on those before it."""
+
+
+# --- findings -------------------------------------------------------------------------
+
+
+def error(message: str, cause: Exception | None = None) -> Finding:
+    """A breach of the contract."""
+    return Finding("error", message, cause)
+
+
+def warning(message: str, cause: Exception | None = None) -> Finding:
+    """Something that is allowed but seldom meant."""
+    return Finding("warning", message, cause)
+
+
+def failure(failed: CallFailed) -> Finding:
+    """The finding for an exception of the author's code."""
+    cause = failed.cause
+    text = (str(cause).strip().splitlines() or ["no message"])[0]
+    if isinstance(cause, NotImplementedError):
+        hint = "define the method"
+    elif isinstance(cause, jax.errors.UnexpectedTracerError) or "Leaked" in text:
+        hint = "keep nothing that is computed under jit on self or in globals"
+    elif isinstance(cause, _CONTROL_FLOW):
+        hint = "use jnp.where or jax.lax.cond and no Python control flow or float() on arrays"
+    elif isinstance(cause, SpaceError):
+        hint = "make the env and its space agree"
+    else:
+        hint = "mend what raised; the traceback is the cause of this error"
+    return error(f"{failed.method}: raised {type(cause).__name__}: {text}; {hint}", cause)
+
+
+def check_contained(space: Space, obs: PyTree, method: str, after: str = "") -> Iterator[Finding]:
+    """A finding if the observation is not in its space or is not finite."""
+    try:
+        space.validate(jax.device_get(obs), where="obs")
+    except SpaceError as outside:
+        yield error(f"{method}: {outside}{after}", outside)
+        return
+    for path, leaf in leaves("obs", on_host(obs)).items():
+        if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+            yield error(
+                f"{method}: {path}: got inf, expected finite numbers; find its source{after}"
+            )
+
+
+def _check_arrays(method: str, name: str, tree: PyTree) -> Iterator[Finding]:
+    for path, leaf in leaves(name, tree).items():
+        got = signature(leaf)
+        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float)):
+            yield error(
+                f"{method}: {path}: got {type(leaf).__name__}, expected an array; use numbers, "
+                f"or a static field for what never changes"
+            )
+        elif got.startswith("weak"):
+            yield error(
+                f"{method}: {path}: got {got}, expected a dtype of its own; "
+                f"write jnp.asarray(value, dtype)"
+            )
+        elif "64" in got:
+            yield error(f"{method}: {path}: got {got}, expected 32 bits or fewer; give a dtype")
+
+
+def _first_changes(
+    name: str, first: PyTree, later: Iterable[tuple[PyTree, str]]
+) -> Iterator[Finding]:
+    """Findings about the first of the later trees whose types are not those of the first."""
+    for tree, when in later:
+        found = list(_check_same_types(name, first, tree, when))
+        yield from found
+        if found:
+            return
+
+
+def _check_same_types(name: str, first: PyTree, later: PyTree, when: str) -> Iterator[Finding]:
+    ours, theirs = leaves(name, first), leaves(name, later)
+    for path in ours | theirs:
+        if path not in theirs or path not in ours:
+            got, want = ("nothing", "it") if path in ours else ("it", "nothing")
+            yield error(
+                f"step: {path}: got {got}, expected {want} as {when}; "
+                f"keep one structure: an array of fixed size and a count"
+            )
+        elif signature(ours[path]) != signature(theirs[path]):
+            yield error(
+                f"step: {path}: got {signature(theirs[path])}, expected {signature(ours[path])} as "
+                f"{when}; keep shapes and dtypes, with .astype where needed"
+            )
+    if ours.keys() == theirs.keys() and jax.tree.structure(first) != jax.tree.structure(later):
+        yield error(
+            f"step: {name}: got other static fields or containers than {when}, expected the same; "
+            f"make what changes an array"
+        )
+
+
+def _cast(value: object, want: str) -> str:
+    if np.shape(value) != ():
+        return "return a scalar: sum or squeeze it"
+    return f"convert it with jnp.asarray(value, {want.removesuffix('[]')!r})"
+
+
+def _deepcopy(env: Env) -> Callable[[], Env]:
+    return lambda: copy.deepcopy(env)
+
+
+def _unequal_field(env: Env, twin: Env) -> str:
+    for name in (*env._static_names, *env._leaf_names):
+        if getattr(env, name) != getattr(twin, name):
+            return f"give the value of field {name!r} an equality by value"
+    return "give its static fields an equality by value"
+
+
+def _static_fields(name: str, tree: Pytree) -> Iterator[tuple[str, object]]:
+    for field in tree._static_names:
+        yield f"{name}.{field}", getattr(tree, field)
+    for field in tree._leaf_names:
+        if isinstance(getattr(tree, field), Pytree):
+            yield from _static_fields(f"{name}.{field}", getattr(tree, field))
+
+
+def _traced_calls(trial: Trial) -> Iterator[tuple[str, Callable, tuple]]:
+    yield "reset", trial.env.reset, (trial.key,)
+    yield "step", trial.env.step, (trial.keys[0], trial.first[1], trial.action(0))
+
+
+def _program(function: Callable, args: tuple) -> list[str]:
+    # A fresh function each time: jax caches traces by function identity.
+    closed = jax.make_jaxpr(lambda *inputs: function(*inputs))(*args)
+    text = re.sub(r"0x[0-9a-f]+", "", str(closed)).splitlines()
+    return [line.strip() for line in text] + [str(np.asarray(c)) for c in on_host(closed.consts)]
+
+
+def _primitives(jaxpr: jax.extend.core.Jaxpr) -> Iterator[str]:
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from _primitives(inner)

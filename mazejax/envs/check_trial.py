@@ -1,0 +1,257 @@
+"""`Trial`: one env under check, with the calls and runs that several rules look at.
+
+Everything is computed once, when a rule first asks for it, and an exception in the
+author's code comes out as a `CallFailed` that knows the method. The rules themselves
+are in `check_rules` and `check_runs`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mazejax import base, random
+from mazejax.envs.base import Env, select
+from mazejax.envs.parameters import leaf_paths
+from mazejax.errors import ConfigError
+from mazejax.spaces.base import Space
+from mazejax.types import Array, Key, PyTree, Step
+
+T = TypeVar("T")
+
+TOLERANCE = 1e-6
+"""Largest relative difference between two programs: a few roundings of float32."""
+
+PLAIN_STEPS = 10
+"""Steps that are taken outside jit, where every primitive is dispatched by itself."""
+
+
+class Finding(NamedTuple):
+    """What a rule has to say: one line with method, field, got, expected and how to mend it."""
+
+    level: Literal["error", "warning"]
+    message: str
+    cause: Exception | None = None
+    """The author's own exception, if there was one."""
+
+
+class CallFailed(Exception):
+    """The author's code raised in this method."""
+
+    def __init__(self, method: str, cause: Exception) -> None:
+        super().__init__(method, cause)
+        self.method = method
+        self.cause = cause
+
+
+class Walk(NamedTuple):
+    """A run of one env that is reset where it ends, time first: [T, ...]."""
+
+    step: Step
+    """As `step` returned it, but without the states, [T, ...]."""
+    time_before: Array
+    """The env's time before each step, [T] int32."""
+    time: Array
+    """The env's time after each step, before a reset, [T] int32."""
+
+
+class Trial:
+    """One env under check; on the host, and for one check only."""
+
+    def __init__(self, env: Env, num_steps: int, num_envs: int, key: Key) -> None:
+        self.env = env
+        self.num_steps = num_steps
+        self.num_envs = num_envs
+        self.key = key
+        self.traces = {"reset": 0, "step": 0}
+        self._kept: dict[Callable[..., Any], Any] = {}
+        self.jit_reset = base.jit(self._counted_reset)
+        self.jit_step = base.jit(self._counted_step)
+
+    def call(self, method: str, function: Callable[..., Any], *args: Any) -> Any:
+        """`function(*args)`; what it raises becomes a CallFailed of this method."""
+        try:
+            return function(*args)
+        except CallFailed:
+            raise
+        except Exception as cause:
+            raise CallFailed(method, cause) from cause
+
+    def once(self, function: Callable[["Trial"], T]) -> T:
+        """`function(trial)`, computed when it is first asked for and kept."""
+        if function not in self._kept:
+            self._kept[function] = function(self)
+        return self._kept[function]
+
+    @functools.cached_property
+    def observation_space(self) -> Space:
+        """The env's."""
+        return self.call("observation_space", lambda: self.env.observation_space)
+
+    @functools.cached_property
+    def action_space(self) -> Space:
+        """The env's."""
+        return self.call("action_space", lambda: self.env.action_space)
+
+    @functools.cached_property
+    def actions(self) -> PyTree:
+        """Random actions [T, ...], on the host."""
+        sample = jax.jit(jax.vmap(self.action_space.sample))
+        keys = jax.random.split(random.stream(self.key, "action"), self.num_steps)
+        return jax.device_get(self.call("action_space.sample", sample, keys))
+
+    @functools.cached_property
+    def keys(self) -> Key:
+        """Keys for steps, [T]."""
+        return jax.random.split(random.stream(self.key, "step"), self.num_steps)
+
+    @functools.cached_property
+    def reset_keys(self) -> Key:
+        """Keys for resets, [N]."""
+        return jax.random.split(random.stream(self.key, "reset"), self.num_envs)
+
+    def action(self, index: int) -> PyTree:
+        """One of the random actions."""
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf[index]), self.actions)
+
+    def plain_reset(self) -> tuple[PyTree, PyTree]:
+        """(obs, state) of a reset outside jit."""
+        return self.call("reset", self.env.reset, self.key)
+
+    def plain_step(self, state: PyTree, index: int) -> Step:
+        """A step outside jit with the key and the action of this index."""
+        return self.call("step", self.env.step, self.keys[index], state, self.action(index))
+
+    @functools.cached_property
+    def first(self) -> tuple[PyTree, PyTree]:
+        """(obs, state) of the first reset, outside jit."""
+        return self.plain_reset()
+
+    @functools.cached_property
+    def steps(self) -> list[Step]:
+        """Steps outside jit that follow the first reset, until the episode ends."""
+        steps: list[Step] = []
+        state = self.first[1]
+        for index in range(min(PLAIN_STEPS, self.num_steps)):
+            steps.append(self.plain_step(state, index))
+            state = steps[-1].state
+            if np.any(steps[-1].terminated) or np.any(steps[-1].truncated):
+                break
+        return steps
+
+    def states_before(self) -> list[PyTree]:
+        """The state before each of `steps`."""
+        return [self.first[1], *(step.state for step in self.steps[:-1])]
+
+    @functools.cached_property
+    def vectorized(self) -> tuple[PyTree, PyTree, Step]:
+        """(obs, states, step) of one vmapped reset and step, [N, ...]; on the host."""
+
+        def reset_and_step(keys: Key, step_keys: Key, actions: PyTree) -> tuple:
+            obs, states = jax.vmap(self.env.reset)(keys)
+            return obs, states, jax.vmap(self.env.step)(step_keys, states, actions)
+
+        rows = np.arange(self.num_envs) % self.num_steps
+        actions = jax.tree.map(lambda leaf: leaf[rows], self.actions)
+        step_keys = self.keys[rows]
+        run = jax.jit(reset_and_step)
+        return on_host(self.call("vmap", run, self.reset_keys, step_keys, actions))
+
+    @functools.cached_property
+    def walks(self) -> tuple[Walk, Walk]:
+        """The same walk of all steps, run twice by one program; on the host."""
+        run = jax.jit(functools.partial(walk, self.env))
+        args = (self.key, self.keys, self.actions)
+        return on_host((self.call("scan", run, *args), self.call("scan", run, *args)))
+
+    def _counted_reset(self, env: Env, key: Key) -> tuple[PyTree, PyTree]:
+        self.traces["reset"] += 1
+        return env.reset(key)
+
+    def _counted_step(self, env: Env, key: Key, state: PyTree, action: PyTree) -> Step:
+        self.traces["step"] += 1
+        return env.step(key, state, action)
+
+
+def walk(env: Env, key: Key, keys: Key, actions: PyTree) -> Walk:
+    """A scan over keys [T] and actions [T, ...] that starts anew where an episode ends."""
+
+    def one_step(state: PyTree, inputs: tuple[Key, PyTree]) -> tuple[PyTree, Walk]:
+        step_key, action = inputs
+        step = env.step(step_key, state, action)
+        fresh = env.reset(random.stream(step_key, "check"))[1]
+        walked = Walk(step._replace(state=()), env.time(state), env.time(step.state))
+        return select(step.done, fresh, step.state), walked
+
+    return jax.lax.scan(one_step, env.reset(key)[1], (keys, actions))[1]
+
+
+def limit_path(env: Env) -> str | None:
+    """Path of the number `max_steps` in the env, for `set_leaves`, if it has one."""
+    try:
+        path = leaf_paths(env, "max_steps")
+    except ConfigError:
+        return None
+    limit = functools.reduce(getattr, path, env)
+    whole = np.ndim(limit) == 0 and jnp.issubdtype(jnp.result_type(limit), jnp.integer)
+    return ".".join(path) if whole else None
+
+
+# --- comparing and naming -------------------------------------------------------------
+
+
+def leaves(name: str, tree: PyTree) -> dict[str, Any]:
+    """Leaves of a tree by what a reader would call them: `state.core.time`, `obs['speed']`."""
+    found = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {name + jax.tree_util.keystr(path): leaf for path, leaf in found}
+
+
+def signature(leaf: Any) -> str:
+    """Type of a leaf as `float32[3]`, with `weak` before it where it is weakly typed."""
+    if not hasattr(leaf, "dtype"):
+        return f"weak {type(leaf).__name__}[]"
+    weak = getattr(leaf, "weak_type", False)
+    return f"{'weak ' if weak else ''}{leaf.dtype}{list(leaf.shape)}"
+
+
+def on_host(tree: PyTree) -> PyTree:
+    """The tree as numpy arrays, typed keys as their words."""
+    words = jax.tree.map(
+        lambda leaf: jax.random.key_data(leaf) if random.is_key(leaf) else leaf, tree
+    )
+    return jax.tree.map(np.asarray, jax.device_get(words))
+
+
+def first_difference(name: str, one: PyTree, other: PyTree, tolerance: float = 0.0) -> str | None:
+    """`obs[2] (0.5 and 0.7)` for the first entry that differs by more than the tolerance.
+
+    Floats are compared relative to the largest number of their leaf, or to 1 if that is
+    larger; all else exactly. NaN equals NaN. None if the trees agree.
+    """
+    ours, theirs = leaves(name, on_host(one)), leaves(name, on_host(other))
+    for path in ours | theirs:
+        if path not in ours or path not in theirs:
+            return f"{path} (one of them lacks it)"
+        left, right = ours[path], theirs[path]
+        if left.shape != right.shape or left.dtype != right.dtype:
+            return f"{path} ({signature(left)} and {signature(right)})"
+        differs = _differs(left, right, tolerance)
+        if differs.any():
+            index = tuple(int(i) for i in np.argwhere(differs)[0])
+            place = path + (str(list(index)) if index else "")
+            return f"{place} ({left[index]} and {right[index]})"
+    return None
+
+
+def _differs(left: np.ndarray, right: np.ndarray, tolerance: float) -> np.ndarray:
+    if tolerance == 0.0 or not jnp.issubdtype(left.dtype, jnp.floating):
+        return (left != right) & ~((left != left) & (right != right))
+    left, right = left.astype(np.float64), right.astype(np.float64)
+    finite = np.isfinite(left) & np.isfinite(right)
+    same = (left == right) | (np.isnan(left) & np.isnan(right))
+    scale = max(1.0, np.abs(left[finite]).max(initial=0.0))
+    gap = np.where(finite, left, 0.0) - np.where(finite, right, 0.0)
+    return np.where(finite, np.abs(gap) > tolerance * scale, ~same)

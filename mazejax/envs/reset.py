@@ -1,0 +1,105 @@
+"""Auto-reset strategies: who is reset, and at what cost.
+
+All strategies here are exact: every env that ends gets a fresh state from a key of its
+own, so trajectories do not depend on the strategy. `choose` weighs the cost of a reset
+against that of a step, counted in the traced programs without compiling them.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mazejax.envs.base import select
+from mazejax.errors import ConfigError, did_you_mean
+from mazejax.types import Array, PyTree
+
+STRATEGIES = ("always", "compact")
+
+ResetRows = Callable[[Array | None], PyTree]
+"""Fresh states [R, ...] for the env indices [R] int32, or [N, ...] of all for None."""
+
+# Above this ratio of reset to step, compacting pays. Measured on two cores: bookkeeping of
+# `compact` costs about one CartPole step; a reset of 64 iterations is then 7 to 20 times faster.
+_COMPACT_ABOVE = 4.0
+_UNKNOWN_TRIP_COUNT = 16
+_RANDOM_WORD_COST = 8
+
+
+def reset_ended(strategy: str, state: PyTree, done: Array, reset_rows: ResetRows) -> PyTree:
+    """States [N, ...] in which the envs that are done [N] are fresh."""
+    return {"always": reset_all_and_select, "compact": reset_compacted}[strategy](
+        state, done, reset_rows
+    )
+
+
+def reset_all_and_select(state: PyTree, done: Array, reset_rows: ResetRows) -> PyTree:
+    """Reset every env and keep the fresh state where it ended: best for cheap resets."""
+    return select(done, reset_rows(None), state)
+
+
+def reset_compacted(state: PyTree, done: Array, reset_rows: ResetRows) -> PyTree:
+    """Reset only the envs that ended, R rows at a time: best for expensive resets.
+
+    Ended envs are ranked by a running sum, their indices gathered by one scatter, and
+    reset in blocks until none is left, so any number of simultaneous ends is exact.
+    """
+    num_envs = done.shape[0]
+    block = min(num_envs, max(8, num_envs // 64))
+    rank = jnp.cumsum(done, dtype=jnp.int32) - 1
+    count = rank[-1] + 1
+    ended = jnp.full(num_envs + block, num_envs, jnp.int32)
+    ended = ended.at[jnp.where(done, rank, num_envs + block)].set(
+        jnp.arange(num_envs, dtype=jnp.int32), mode="drop", unique_indices=True
+    )
+
+    def reset_block(carry: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
+        start, state = carry
+        rows = jax.lax.dynamic_slice(ended, (start,), (block,))
+        fresh = reset_rows(jnp.minimum(rows, num_envs - 1))
+        # Rows past the last ended env hold num_envs: out of bounds, hence dropped.
+        state = jax.tree.map(lambda old, new: old.at[rows].set(new, mode="drop"), state, fresh)
+        return start + block, state
+
+    return jax.lax.while_loop(
+        lambda carry: carry[0] < count, reset_block, (jnp.zeros((), jnp.int32), state)
+    )[1]
+
+
+def choose(reset: Callable, step: Callable, reset_args: tuple, step_args: tuple) -> str:
+    """`always` or `compact`, by the ratio of reset to step in counted primitives."""
+    ratio = primitive_cost(reset, *reset_args) / max(primitive_cost(step, *step_args), 1.0)
+    return "compact" if ratio > _COMPACT_ABOVE else "always"
+
+
+def check_strategy(strategy: str) -> None:
+    """Raise ConfigError for an unknown strategy."""
+    known = ("auto", *STRATEGIES)
+    if strategy not in known:
+        raise ConfigError(f"auto_reset: unknown {strategy!r}; {did_you_mean(strategy, known)}")
+
+
+def primitive_cost(function: Callable, *args: Any) -> float:
+    """Elements that the traced function computes, loops multiplied out; nothing is compiled."""
+    return _cost(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _cost(jaxpr: Any) -> float:
+    return sum(map(_equation_cost, jaxpr.eqns))
+
+
+def _equation_cost(equation: Any) -> float:
+    inner = [_cost(sub) for sub in jax.core.jaxprs_in_params(equation.params)]
+    name = equation.primitive.name
+    if name == "scan":
+        return equation.params["length"] * sum(inner)
+    if name == "while":
+        return _UNKNOWN_TRIP_COUNT * sum(inner)
+    if name == "cond":
+        return max(inner)
+    if inner:
+        return sum(inner)
+    size = sum(math.prod(getattr(out.aval, "shape", ())) for out in equation.outvars)
+    return size * (_RANDOM_WORD_COST if name.startswith("random_bits") else 1)

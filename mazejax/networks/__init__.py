@@ -1,0 +1,14 @@
+"""Networks: linen modules behind a pure boundary, and templates from the spaces alone."""
+
+from mazejax._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "ActionHead": "mazejax.networks.heads",
+        "ActorCritic": "mazejax.networks.policy",
+        "MLPActorCritic": "mazejax.networks.template",
+        "TwinDense": "mazejax.networks.blocks",
+        "ValueHead": "mazejax.networks.heads",
+    },
+)

@@ -1,0 +1,74 @@
+"""Output heads: from features to the parameters of distributions and to values."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mazejax.spaces.base import Space
+from mazejax.spaces.mapper import DistributionMapper
+from mazejax.types import Array, PyTree
+
+
+class ActionHead(nn.Module):
+    """Parameters of the action distribution from features [..., D].
+
+    One dense layer yields all that depends on the observation, in the order of sorted
+    names, as equal Dict spaces may list their keys in any order; spreads of Gaussians
+    (`log_std`) are weights of their own that start at 0. Small initial weights make the
+    first policy nearly uniform.
+    """
+
+    action_space: Space
+    mapper: DistributionMapper
+    kernel_scale: float = 0.01
+
+    @nn.compact
+    def __call__(self, features: Array) -> PyTree:
+        """Parameters, each [..., *shape], nested as the mapper nests them."""
+        wanted = dict(sorted(_flat(self.mapper.parameters(self.action_space)).items()))
+        free = {path for path in wanted if path[-1] == "log_std"}
+        width = sum(math.prod(shape) for path, shape in wanted.items() if path not in free)
+        init = nn.initializers.orthogonal(self.kernel_scale)
+        out = nn.Dense(width, kernel_init=init, name="dense")(features)
+        batch, start, parameters = out.shape[:-1], 0, {}
+        for path, shape in wanted.items():
+            if path in free:
+                spread = self.param("/".join(path), nn.initializers.zeros_init(), shape)
+                parameters[path] = jnp.broadcast_to(spread, (*batch, *shape))
+            else:
+                part = out[..., start : start + math.prod(shape)]
+                parameters[path] = part.reshape((*batch, *shape))
+                start += math.prod(shape)
+        return _nested(parameters)
+
+
+class ValueHead(nn.Module):
+    """One value from features [..., D]: [...] float32."""
+
+    kernel_scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, features: Array) -> Array:
+        """Values [...]."""
+        init = nn.initializers.orthogonal(self.kernel_scale)
+        return nn.Dense(1, kernel_init=init, name="dense")(features)[..., 0]
+
+
+def _flat(tree: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    flat: dict[tuple[str, ...], Any] = {}
+    for name, value in tree.items():
+        inner = _flat(value, (*prefix, name)) if isinstance(value, dict) else {}
+        flat.update(inner or {(*prefix, name): value})
+    return flat
+
+
+def _nested(flat: dict[tuple[str, ...], Any]) -> PyTree:
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        node = nested
+        for name in path[:-1]:
+            node = node.setdefault(name, {})
+        node[path[-1]] = value
+    return nested

@@ -1,0 +1,248 @@
+"""Keys whose bits cost almost nothing, named streams, exact uniform draws, a shuffle without a sort.
+
+`key(seed)` makes a typed JAX key of the registered implementation "counter": its bits
+are an elementwise function of (two key words, counter), so that draws fuse into the
+step that uses them. It is for simulation and not for cryptography; threefry keys work
+everywhere too.
+"""
+
+import math
+import zlib
+
+import jax
+import jax.extend.random
+import jax.numpy as jnp
+import numpy as np
+
+from mazejax.errors import ConfigError
+from mazejax.types import Array, Key
+
+DEFAULT_IMPL = "counter"
+VERSION = 1
+"""Of the bits that `counter` keys give; written into checkpoints, raised if they ever change."""
+
+_GOLDEN = np.uint32(0x9E3779B9)  # 2^32 / golden ratio, as in Weyl sequences and SplitMix
+_FOLD_TAG = np.uint32(0x243F6A88)  # digits of pi: fold_in, split and seed must not collide
+_SPLIT_TAG = np.uint32(0x85A308D3)
+_SEED_TAG = np.uint32(0x13198A2E)
+
+
+# --- keys ---------------------------------------------------------------------------
+
+
+def key(seed: int | Array, impl: str = DEFAULT_IMPL) -> Key:
+    """Typed key for a seed; `impl` is "counter" or a name that `jax.random.key` knows."""
+    if impl == DEFAULT_IMPL:
+        return jax.random.key(seed, impl=_COUNTER)
+    return jax.random.key(seed, impl=impl)
+
+
+def as_key(key: Key, impl: str = DEFAULT_IMPL) -> Key:
+    """The key itself if it is of this implementation already, else one seeded from its words.
+
+    Key arrays keep their shape. Raises ConfigError for anything that is not a typed key.
+    """
+    if not is_key(key):
+        raise ConfigError(
+            f"expected a typed key such as jax.random.key(0) or mazejax.random.key(0), "
+            f"got {type(key).__name__}; wrap raw words with jax.random.wrap_key_data"
+        )
+    if impl_name(key) == impl:
+        return key
+    words = jax.random.key_data(key).astype(jnp.uint32)
+    a, b = words[..., 0], words[..., 1]
+    for i in range(2, words.shape[-1]):
+        a, b = _child(a, b, words[..., i], _SEED_TAG)
+    mixed = jnp.stack(_child(a, b, np.uint32(1), _SEED_TAG), axis=-1)
+    if impl == DEFAULT_IMPL:
+        return wrap_words(mixed)
+    return jax.vmap(lambda w: jax.random.fold_in(jax.random.key(w[0], impl=impl), w[1]))(
+        mixed.reshape(-1, 2)
+    ).reshape(mixed.shape[:-1])
+
+
+def is_key(value: object) -> bool:
+    """Whether the value is a typed JAX key or an array of them."""
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def impl_name(key: Key) -> str:
+    """Name of the key's implementation: "counter", "threefry2x32", ..."""
+    return str(jax.random.key_impl(key)) if not _is_counter(key) else DEFAULT_IMPL
+
+
+def wrap_words(words: Array, impl: str = DEFAULT_IMPL) -> Key:
+    """Keys [...] from raw words [..., 2] uint32, as `jax.random.key_data` gives them."""
+    return jax.random.wrap_key_data(words, impl=_COUNTER if impl == DEFAULT_IMPL else impl)
+
+
+def stream(key: Key, name: str) -> Key:
+    """Child key for a purpose: streams of different names are independent.
+
+    The name is hashed (CRC-32), so adding a stream never changes the others.
+    """
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+# --- draws --------------------------------------------------------------------------
+
+
+def uniform(key: Key, shape: tuple[int, ...] = (), low: float = 0.0, high: float = 1.0) -> Array:
+    """Uniform float32 [shape] in [low, high], the same bits in every program.
+
+    The bounds are Python numbers. Draws lie on a grid of multiples of a power of two
+    and are one exact product, since `low + (high - low) * u` is contracted to a fused
+    multiply-add in some programs and not in others, which differs by one ulp.
+    """
+    low, high = float(low), float(high)
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ConfigError(f"uniform: needs finite low <= high, got low={low}, high={high}")
+    largest = max(abs(low), abs(high), np.finfo(np.float32).tiny)
+    step = 2.0 ** (math.ceil(math.log2(largest)) - 23)  # grid points are exact in 24 bits
+    first, last = math.ceil(low / step), math.floor(high / step)
+    if last <= first:
+        return jnp.full(shape, np.clip(np.float32(low), low, high), jnp.float32)
+    return (randint(key, shape, last - first + 1) + first).astype(jnp.float32) * np.float32(step)
+
+
+def symmetric_uniform(key: Key, shape: tuple[int, ...], bound: float | Array) -> Array:
+    """Uniform float32 [shape] in (-bound, bound), the same bits in every program.
+
+    The bound may be traced. An odd 24-bit integer times one factor: never 0, symmetric.
+    """
+    odd = 2 * (jax.random.bits(key, shape, jnp.uint32) >> 8).astype(jnp.int32) - (2**24 - 1)
+    return odd.astype(jnp.float32) * (bound * 2.0**-24)
+
+
+def randint(key: Key, shape: tuple[int, ...], num: int) -> Array:
+    """Integers int32 [shape] from 0 to num - 1, num a Python int from 1 to 2^31.
+
+    The high word of bits * num, one draw an element; a value's probability is off by
+    less than 2^-32. Lemire, 2019, arXiv:1805.10941 (without the rejection).
+    """
+    if not 1 <= num <= 2**31:
+        raise ConfigError(f"randint: num must be from 1 to 2^31, got {num}")
+    bits = jax.random.bits(key, shape, jnp.uint32)
+    return _high_word(bits, np.uint32(num)).astype(jnp.int32)
+
+
+def permutation_indices(key: Key, index: Array, num: int, rounds: int = 6) -> Array:
+    """Where a keyed random permutation of 0..num-1 sends each index; int32, index's shape.
+
+    A Feistel network on the grid rows x columns that covers num, each round a hash of
+    the other coordinate added modulo the side: a bijection without a sort. What falls
+    outside num is sent on until it is inside (cycle walking), at most sides' rounding.
+    """
+    rows, columns = _grid(num)
+    words = jax.random.bits(key, (rounds,), jnp.uint32)
+
+    def permute(position: Array) -> Array:
+        row, column = position // np.uint32(columns), position % np.uint32(columns)
+        for i in range(rounds):
+            if i % 2 == 0:
+                row = (row + _high_word(_mix(column * _GOLDEN + words[i]), rows)) % rows
+            else:
+                column = (column + _high_word(_mix(row * _GOLDEN + words[i]), columns)) % columns
+        return row * columns + column
+
+    rows, columns = np.uint32(rows), np.uint32(columns)
+    position = permute(index.astype(jnp.uint32))
+    if int(rows) * int(columns) > num:
+        position = jax.lax.while_loop(
+            lambda p: (p >= num).any(), lambda p: jnp.where(p >= num, permute(p), p), position
+        )
+    return position.astype(jnp.int32)
+
+
+def permutation(key: Key, num: int) -> Array:
+    """A random permutation of 0..num-1, int32 [num], without a sort."""
+    return permutation_indices(key, jnp.arange(num, dtype=jnp.uint32), num)
+
+
+# --- the implementation -------------------------------------------------------------
+
+
+def _mix(x: Array) -> Array:
+    """Finalizer of 32 bits with low bias: Wellons, hash prospector, "lowbias32" (2018)."""
+    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def _child(a: Array, b: Array, index: Array, tag: np.uint32) -> tuple[Array, Array]:
+    """Two Feistel rounds: for each index a permutation of the 64-bit keys."""
+    a, b = b, a ^ _mix(b + index * _GOLDEN + tag)
+    return b, a ^ _mix(b + (tag ^ _GOLDEN))
+
+
+def _words(key: Array) -> tuple[Array, Array]:
+    # index_in_dim and not key[0]: a gather would keep the draw from fusing.
+    return jax.lax.index_in_dim(key, 0, 0, False), jax.lax.index_in_dim(key, 1, 0, False)
+
+
+def _seed(seed: Array) -> Array:
+    low = seed.astype(jnp.uint32)
+    # The high word only exists with 64-bit types; without it jax refuses such seeds itself.
+    wide = seed.dtype.itemsize > 4
+    high = (seed >> 32).astype(jnp.uint32) if wide else jnp.zeros_like(low)
+    a, b = _child(low, high, np.uint32(0), _SEED_TAG)
+    return jnp.stack(_child(a, b, np.uint32(0), _SEED_TAG))
+
+
+def _split(key: Array, shape: tuple[int, ...]) -> Array:
+    a, b = _words(key)
+    index = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    return jnp.stack(_child(a, b, index, _SPLIT_TAG), axis=-1)
+
+
+def _fold_in(key: Array, data: Array) -> Array:
+    a, b = _words(key)
+    return jnp.stack(_child(a, b, jnp.uint32(data), _FOLD_TAG))
+
+
+def _random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
+    a, b = _words(key)
+    counter = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
+    if bit_width == 64:
+        high = _bits32(a, b, 2 * counter).astype(jnp.uint64)
+        return (high << 32) | _bits32(a, b, 2 * counter + 1).astype(jnp.uint64)
+    return _bits32(a, b, counter).astype(jnp.dtype(f"uint{bit_width}"))
+
+
+def _bits32(a: Array, b: Array, counter: Array) -> Array:
+    return _mix(_mix(counter * _GOLDEN + b) ^ a)
+
+
+def _high_word(x: Array, num: np.uint32) -> Array:
+    """High 32 bits of x * num, in halves because there are no 64-bit integers without x64."""
+    if num < 2**16:
+        return ((x >> 16) * num + ((x & 0xFFFF) * num >> 16)) >> 16
+    low, high = num & np.uint32(0xFFFF), num >> np.uint32(16)
+    x_low, x_high = x & 0xFFFF, x >> 16
+    middle = x_high * low + (x_low * low >> 16)
+    carry = (middle & 0xFFFF) + x_low * high
+    return x_high * high + (middle >> 16) + (carry >> 16)
+
+
+def _grid(num: int) -> tuple[int, int]:
+    """Sides of the smallest near-square grid: an exact factorization if one is near the root."""
+    root = math.isqrt(num - 1) + 1
+    for rows in range(root, max(root // 4, 1), -1):
+        if num % rows == 0:
+            return rows, num // rows
+    return root, -(-num // root)
+
+
+def _is_counter(key: Key) -> bool:
+    return str(jax.random.key_impl(key)) == str(_COUNTER) or jax.random.key_impl(key) == _COUNTER
+
+
+_COUNTER = jax.extend.random.define_prng_impl(
+    key_shape=(2,),
+    seed=_seed,
+    split=_split,
+    random_bits=_random_bits,
+    fold_in=_fold_in,
+    name=DEFAULT_IMPL,
+    tag="ctr",
+)

@@ -1,0 +1,229 @@
+"""Tables from names to the factories of environments and algorithms.
+
+A factory is a callable or the text "module:attribute", which is imported when its name is
+first asked for: so a table of everything costs nothing to load. What the factories make
+is up to the rooms above; installed packages add names through entry points.
+"""
+
+import difflib
+import functools
+import importlib
+import importlib.metadata
+import inspect
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from mazejax.errors import ConfigError, did_you_mean
+
+Factory = Callable[..., Any]
+F = TypeVar("F", bound=Factory)
+
+
+class Registry:
+    """One table of names, for example of environments.
+
+    Names come from `register`, from namespaces such as `gymnax/NAME`, which are listed
+    and loaded only when asked for, and from entry points of installed packages.
+    """
+
+    def __init__(self, kind: str, entry_points: str) -> None:
+        self.kind = kind
+        """What is registered, in the singular, for messages."""
+        self._entry_point_group = entry_points
+        self._factories: dict[str, Factory | str] = {}
+        self._namespaces: dict[str, tuple[Factory | str, Factory | str]] = {}
+        self._conflicts: dict[str, str] = {}
+        self._has_entry_points = False
+
+    def register(
+        self, name: str, factory: Factory | str | None = None, *, replace: bool = False
+    ) -> Any:
+        """The factory, after it was entered under the name; without a factory, a decorator.
+
+        A name that is taken is a ConfigError unless `replace` is given.
+        """
+        if factory is None:
+            return functools.partial(self._register_decorated, name, replace)
+        self._check_new(name)
+        if name in self._factories and not replace:
+            raise ConfigError(
+                f"{self.kind} {name!r} is registered already: {_describe(self._factories[name])}; "
+                f"choose another name, or pass replace=True"
+            )
+        self._conflicts.pop(name, None)
+        self._factories[name] = factory
+        return factory
+
+    def register_namespace(self, prefix: str, names: Factory | str, factory: Factory | str) -> None:
+        """Enter all `prefix/NAME`: `names()` lists the NAMEs, `factory(NAME, ...)` makes one."""
+        self._check_new(prefix)
+        if "/" in prefix:
+            raise ConfigError(f"{self.kind} namespace {prefix!r}: a prefix is one word without '/'")
+        if prefix in self._namespaces:
+            raise ConfigError(f"{self.kind} namespace {prefix!r} is registered already")
+        self._namespaces[prefix] = (names, factory)
+
+    def get(self, name: str) -> Any:
+        """The factory of a name; an unknown name is a ConfigError with the nearest known ones."""
+        if not isinstance(name, str):
+            raise ConfigError(f"{self.kind}: got {name!r}, expected a name as a string")
+        self._load_entry_points()
+        if name in self._conflicts:
+            raise ConfigError(f"{self.kind} {name!r} is ambiguous: {self._conflicts[name]}")
+        if name in self._factories:
+            return self._resolve(name, self._factories[name])
+        prefix, slash, local_name = name.partition("/")
+        if slash and prefix in self._namespaces:
+            known = self._names_in(prefix)
+            if name in known:
+                factory = self._resolve(name, self._namespaces[prefix][1])
+                return functools.partial(factory, local_name)
+            raise ConfigError(f"unknown {self.kind} {name!r}; {did_you_mean(name, known)}")
+        raise ConfigError(f"unknown {self.kind} {name!r}; {self._suggest(name)}")
+
+    def names(self, namespaces: bool = True) -> tuple[str, ...]:
+        """All names, sorted within their namespace; those whose package is missing are left out.
+
+        Listing the namespaces imports the packages behind them.
+        """
+        self._load_entry_points()
+        names = sorted(self._factories)
+        for prefix in sorted(self._namespaces) if namespaces else ():
+            try:
+                names += self._names_in(prefix)
+            except MissingPackageError:
+                continue
+        return tuple(names)
+
+    def name_of(self, factory: Factory) -> str | None:
+        """The name under which a factory is registered, None if it is not."""
+        self._load_entry_points()
+        for name, known in self._factories.items():
+            if known is factory:
+                return name
+            # Only what has the factory's own name is imported to be compared.
+            if isinstance(known, str) and known.endswith(f":{factory.__qualname__}"):
+                if self._resolve(name, known) is factory:
+                    return name
+        return None
+
+    def _register_decorated(self, name: str, replace: bool, factory: F) -> F:
+        self.register(name, factory, replace=replace)
+        return factory
+
+    def _check_new(self, name: str) -> None:
+        # Names are values on the command line, where these characters mean something else.
+        if not isinstance(name, str) or not name or set(name) & set(" \t\n=,'\"{}[]()"):
+            raise ConfigError(
+                f"{self.kind} name: got {name!r}, expected a word without spaces, commas, '=',"
+                f" quotes or brackets"
+            )
+
+    def _names_in(self, prefix: str) -> list[str]:
+        lister = self._resolve(prefix, self._namespaces[prefix][0])
+        try:
+            local_names: Iterable[str] = lister()
+        except ModuleNotFoundError as error:
+            raise MissingPackageError(
+                f"{self.kind} {prefix}/...: the package {error.name!r} is not installed; "
+                f"pip install {error.name}"
+            ) from error
+        return sorted(f"{prefix}/{name}" for name in local_names)
+
+    def _suggest(self, name: str) -> str:
+        # The namespaces are listed, which costs imports, only if no plain name is near.
+        plain = self.names(namespaces=False)
+        if difflib.get_close_matches(name.lower(), [known.lower() for known in plain], n=1):
+            return did_you_mean(name, plain)
+        return did_you_mean(name, self.names())
+
+    def _resolve(self, name: str, factory: Factory | str) -> Factory:
+        if callable(factory):
+            return factory
+        module, _, attribute = factory.partition(":")
+        try:
+            found: Factory = operator.attrgetter(attribute)(importlib.import_module(module))
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"{self.kind} {name!r}: cannot load {factory}: {error}") from error
+        return found
+
+    def _load_entry_points(self) -> None:
+        if self._has_entry_points:
+            return
+        self._has_entry_points = True
+        for point in importlib.metadata.entry_points(group=self._entry_point_group):
+            target = f"{point.module}:{point.attr}"
+            known = self._factories.setdefault(point.name, target)
+            if known != target:
+                self._conflicts[point.name] = (
+                    f"an installed package registers {target} and another one is "
+                    f"{_describe(known)}; uninstall one of them, or register the name again "
+                    f"with replace=True"
+                )
+
+
+class MissingPackageError(ConfigError):
+    """A namespace needs a package that is not installed."""
+
+
+def _describe(factory: Factory | str) -> str:
+    if isinstance(factory, str):
+        return factory
+    return f"{factory.__module__}:{getattr(factory, '__qualname__', type(factory).__name__)}"
+
+
+environments = Registry("environment", entry_points="mazejax.envs")
+"""Environments by name; what `mazejax.make` and `env=NAME` look up."""
+
+environments.register("Acrobot-v1", "mazejax.wrappers.factories:make_acrobot")
+environments.register("CartPole-v1", "mazejax.wrappers.factories:make_cartpole")
+environments.register("MountainCar-v0", "mazejax.wrappers.factories:make_mountain_car")
+environments.register(
+    "MountainCarContinuous-v0", "mazejax.wrappers.factories:make_mountain_car_continuous"
+)
+environments.register("Pendulum-v1", "mazejax.wrappers.factories:make_pendulum")
+environments.register_namespace(
+    "gymnax",
+    names="mazejax.envs.bridges.gymnax:environment_names",
+    factory="mazejax.envs.bridges.gymnax:make",
+)
+
+algorithms = Registry("algorithm", entry_points="mazejax.algorithms")
+"""Algorithms by name; what `mazejax.train` and `algorithm=NAME` look up."""
+
+algorithms.register("ppo", "mazejax.algos.ppo:PPO")
+
+
+def make(name: str, **parameters: Any) -> Any:
+    """The environment of this name; parameters are its numbers, such as `gravity=9.0`.
+
+    Raises ConfigError for an unknown name or parameter, with the nearest known ones.
+    """
+    factory = environments.get(name)
+    _check_parameters(name, factory, parameters)
+    return factory(**parameters)
+
+
+def register(name: str, factory: Factory | str | None = None, *, replace: bool = False) -> Any:
+    """Enter an environment under a name, so that `make(name)` and `env=name` find it.
+
+    The factory is a callable, or text such as "my_package.envs:make"; without a factory
+    this is a decorator.
+    """
+    return environments.register(name, factory, replace=replace)
+
+
+def _check_parameters(name: str, factory: Factory, parameters: dict[str, Any]) -> None:
+    try:
+        known = inspect.signature(factory).parameters
+    except ValueError:  # some callables written in C have no signature
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return
+    for parameter in parameters:
+        if parameter not in known:
+            raise ConfigError(
+                f"environment {name!r} has no parameter {parameter!r}; "
+                f"{did_you_mean(parameter, known)}"
+            )

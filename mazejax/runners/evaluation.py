@@ -1,0 +1,65 @@
+"""Evaluation of a policy on episodes of its own, apart from training's draws."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from mazejax.algos.base import Algorithm
+from mazejax.errors import ConfigError
+from mazejax.runners.program import compile_evaluation
+from mazejax.types import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Returns and lengths of finished evaluation episodes."""
+
+    returns: np.ndarray
+    """[episodes] float32."""
+    lengths: np.ndarray
+    """[episodes] int32, flat steps."""
+    unfinished: int
+    """Episodes that did not end within the allowed steps; they are not in the arrays."""
+
+    @property
+    def mean_return(self) -> float:
+        """Mean of the returns; nan if no episode finished."""
+        return float(self.returns.mean()) if self.returns.size else float("nan")
+
+    def summary(self) -> dict[str, float]:
+        """Scalars for writers and tables; absent what did not happen."""
+        scalars = {}
+        for name, values in (("return", self.returns), ("length", self.lengths)):
+            if values.size:
+                numbers = {"mean": values.mean(), "std": values.std()}
+                numbers |= {"min": values.min(), "max": values.max()}
+                scalars |= {f"eval/{name}_{key}": float(v) for key, v in numbers.items()}
+        return scalars | ({"eval/unfinished": float(self.unfinished)} if self.unfinished else {})
+
+    def __str__(self) -> str:
+        if not self.returns.size:
+            return f"no episode of {self.unfinished} ended within the allowed steps"
+        note = f", {self.unfinished} unfinished" if self.unfinished else ""
+        return (
+            f"return {self.mean_return:.1f} ± {self.returns.std():.1f} "
+            f"(min {self.returns.min():.1f}, max {self.returns.max():.1f}), "
+            f"length {self.lengths.mean():.1f}, {self.returns.size} episodes{note}"
+        )
+
+
+def evaluate(
+    algorithm: Algorithm,
+    variables: PyTree,
+    seed: int,
+    episodes: int = 100,
+    max_steps: int = 100_000,
+    deterministic: bool = True,
+) -> Evaluation:
+    """Run the policy for that many episodes; an equal algorithm compiles once."""
+    if episodes < 1 or max_steps < 1:
+        raise ConfigError(f"episodes and max_steps: must be positive, got {episodes}, {max_steps}")
+    program = compile_evaluation(algorithm, episodes, max_steps, deterministic)
+    result = jax.device_get(program(variables, jax.random.key(seed)))
+    ended = np.asarray(result.ended)
+    return Evaluation(result.returns[ended], result.lengths[ended], int((~ended).sum()))

@@ -1,0 +1,63 @@
+"""`Wrapper`: an env around an env, and the three usual kinds of it.
+
+A wrapper changes one thing and passes the rest on; its numbers are leaves like an
+env's. One that needs memory keeps a typed state of its own around the inner state.
+"""
+
+from mazejax.envs.base import Env, StateStep
+from mazejax.spaces.base import Space
+from mazejax.types import ActorID, Array, Key, PyTree, Scene
+
+
+class Wrapper(Env):
+    """Passes everything on to the wrapped env; a subclass overrides what it changes."""
+
+    env: Env
+    """The wrapped env."""
+
+    @property
+    def observation_space(self) -> Space:
+        """The wrapped env's."""
+        return self.env.observation_space
+
+    @property
+    def action_space(self) -> Space:
+        """The wrapped env's."""
+        return self.env.action_space
+
+    def reset_state(self, key: Key) -> PyTree:
+        """The wrapped env's."""
+        return self.env.reset_state(key)
+
+    def step_state(self, key: Key, state: PyTree, action: PyTree) -> StateStep:
+        """The wrapped env's."""
+        return self.env.step_state(key, state, action)
+
+    def observe(self, state: PyTree) -> PyTree:
+        """The wrapped env's."""
+        return self.env.observe(state)
+
+    def time(self, state: PyTree) -> Array:
+        """The wrapped env's."""
+        return self.env.time(state)
+
+    def draw(self, state: PyTree) -> Scene:
+        """The wrapped env's."""
+        return self.env.draw(state)
+
+    def actor_id(self, state: PyTree) -> ActorID:
+        """The wrapped env's."""
+        return self.env.actor_id(state)
+
+    @property
+    def unwrapped(self) -> Env:
+        """The innermost env, without its wrappers."""
+        return self.env.unwrapped
+
+    @property
+    def name(self) -> str:
+        """Name of the innermost env."""
+        return self.env.name
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}<{self.env}>"

@@ -1,0 +1,209 @@
+"""Return and advantage estimators against hand-worked numbers, plain loops and rlax."""
+
+import hypothesis
+import hypothesis.extra.numpy as arrays
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import rlax
+
+from mazejax.algos import returns
+
+T, N = 12, 3
+NO = np.zeros((T, N), bool)
+
+gae = jax.jit(returns.gae)
+rlax_gae = jax.jit(rlax.truncated_generalized_advantage_estimation)
+
+
+@st.composite
+def traces(draw):
+    """(reward, value, next_value, terminated, truncated), [T, N] each; flags in any pattern."""
+    numbers = arrays.arrays(np.float32, (3, T, N), elements=st.integers(-64, 64))
+    flags = arrays.arrays(bool, (2, T, N), elements=st.booleans())
+    return (*(draw(numbers) / np.float32(16)), *draw(flags))
+
+
+rates = st.sampled_from([0.0, 0.5, 0.9, 1.0])
+
+
+def by_double_loop(reward, value, next_value, terminated, truncated, gamma, lambda_):
+    """The sum of discounted TD errors up to the end of the episode, term by term in float64."""
+    advantage = np.zeros((T, N))
+    for i in range(N):
+        for t in range(T):
+            weight = 1.0
+            for k in range(t, T):
+                following = 0.0 if terminated[k, i] else float(next_value[k, i])
+                error = float(reward[k, i]) + gamma * following - float(value[k, i])
+                advantage[t, i] += weight * error
+                weight *= gamma * lambda_
+                if terminated[k, i] or truncated[k, i]:
+                    break
+    return advantage
+
+
+def by_rlax(reward, value, next_value, terminated, truncated, gamma, lambda_):
+    """rlax knows no truncation: one call per piece, each with its own bootstrap value."""
+    advantage = np.zeros((T, N))
+    for i in range(N):
+        begin = 0
+        for t in range(T):
+            if t < T - 1 and not (terminated[t, i] or truncated[t, i]):
+                continue
+            # rlax reads v(s_{t+1}) from the piece itself, so inside it next_value is value.
+            values = np.append(value[begin : t + 1, i], next_value[t, i])
+            discount = np.full(t + 1 - begin, gamma, np.float32)
+            discount[-1] *= not terminated[t, i]
+            piece = rlax_gae(reward[begin : t + 1, i], discount, lambda_, values)
+            advantage[begin : t + 1, i] = piece
+            begin = t + 1
+    return advantage
+
+
+def test_truncation_keeps_the_bootstrap_and_cuts_the_sum():
+    # t=2: 1 + .5 * 8 = 5; t=1, truncated: 1 + .5 * 8 = 5; t=0: 1 + .5 * 0 + .5 * 5 = 3.5
+    advantage = gae(
+        reward=jnp.ones(3),
+        value=jnp.zeros(3),
+        next_value=jnp.array([0.0, 8.0, 8.0]),
+        terminated=jnp.zeros(3, bool),
+        truncated=jnp.array([False, True, False]),
+        gamma=0.5,
+        gae_lambda=1.0,
+    )
+    np.testing.assert_array_equal(advantage, [3.5, 5.0, 5.0])
+
+
+@pytest.mark.parametrize("truncated", [False, True])
+def test_termination_has_no_bootstrap_whether_or_not_the_clock_ended_too(truncated):
+    # t=1 terminated: 1 - 2 = -1; t=0: 1 + .5 * 2 - 4 + .25 * -1 = -2.25; t=2: 1 + .5 * 8 - 0 = 5
+    advantage = gae(
+        reward=jnp.ones(3),
+        value=jnp.array([4.0, 2.0, 0.0]),
+        next_value=jnp.array([2.0, np.nan, 8.0]),
+        terminated=jnp.array([False, True, False]),
+        truncated=jnp.array([False, truncated, False]),
+        gamma=0.5,
+        gae_lambda=0.5,
+    )
+    np.testing.assert_array_equal(advantage, [-2.25, -1.0, 5.0])
+
+
+@hypothesis.given(traces(), rates, rates)
+def test_gae_equals_the_sum_of_td_errors_for_any_pattern_of_ends(trace, gamma, lambda_):
+    expected = by_double_loop(*trace, gamma, lambda_)
+    np.testing.assert_allclose(gae(*trace, gamma, lambda_), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gae_equals_rlax_called_for_each_episode():
+    random = np.random.default_rng(0)
+    for _ in range(4):
+        reward, value, bootstrap = random.normal(size=(3, T, N)).astype(np.float32)
+        terminated, truncated = random.random((2, T, N)) < 0.2
+        following = np.concatenate([value[1:], bootstrap[:1]])
+        next_value = np.where(truncated, bootstrap, following)
+        trace = reward, value, next_value, terminated, truncated
+        expected = by_rlax(*trace, 0.97, 0.9)
+        np.testing.assert_allclose(gae(*trace, 0.97, 0.9), expected, rtol=1e-5, atol=1e-6)
+
+
+@hypothesis.given(traces(), rates)
+def test_lambda_of_zero_is_the_td_error(trace, gamma):
+    reward, value, next_value, terminated, _ = trace
+    error = reward + gamma * np.where(terminated, 0, next_value) - value
+    np.testing.assert_allclose(gae(*trace, gamma, 0.0), error, atol=1e-6)
+
+
+@hypothesis.given(traces(), rates)
+def test_lambda_of_one_is_the_discounted_return_less_the_value(trace, gamma):
+    reward, value, next_value, terminated, truncated = trace
+    # For this identity the values must belong together: next_value is the following value.
+    following = np.concatenate([value[1:], next_value[-1:]])
+    next_value = np.where(truncated, next_value, following)
+    discounted = np.where(terminated[-1], 0.0, next_value[-1]).astype(np.float64)
+    returns_ = np.zeros((T, N))
+    for t in reversed(range(T)):
+        ended = np.where(terminated[t], 0.0, next_value[t])
+        later = np.where(terminated[t] | truncated[t], ended, discounted)
+        discounted = returns_[t] = reward[t] + gamma * later
+    advantage = gae(reward, value, next_value, terminated, truncated, gamma, 1.0)
+    np.testing.assert_allclose(advantage + value, returns_, rtol=1e-5, atol=1e-5)
+
+
+@hypothesis.given(traces(), traces(), st.integers(0, T - 2), st.booleans(), st.booleans())
+def test_advantages_of_one_episode_do_not_depend_on_the_next(
+    trace, other, last, terminated, truncated
+):
+    trace[3][last], trace[4][last] = terminated, truncated or not terminated
+    mixed = [
+        np.concatenate([x[: last + 1], y[last + 1 :]]) for x, y in zip(trace, other, strict=True)
+    ]
+    before = gae(*trace, 0.9, 0.9)[: last + 1]
+    np.testing.assert_array_equal(before, gae(*mixed, 0.9, 0.9)[: last + 1])
+
+
+def test_trailing_axes_are_independent_of_each_other():
+    random = np.random.default_rng(1)
+    numbers = random.normal(size=(3, T, 2, N)).astype(np.float32)
+    flags = random.random((2, T, 2, N)) < 0.3
+    together = gae(*numbers, *flags, 0.9, 0.8)
+    assert together.shape == (T, 2, N) and together.dtype == jnp.float32
+    for i in range(2):
+        alone = gae(*numbers[:, :, i], *flags[:, :, i], 0.9, 0.8)
+        np.testing.assert_allclose(together[:, i], alone, rtol=1e-6, atol=1e-6)
+
+
+def test_gamma_and_lambda_may_be_swept():
+    reward = np.ones((T, N), np.float32)
+    value = np.zeros((T, N), np.float32)
+    gammas, lambdas = jnp.array([0.0, 0.5, 1.0]), jnp.array([1.0, 0.5, 0.0])
+    swept = jax.vmap(lambda g, lam: returns.gae(reward, value, value, NO, NO, g, lam))(
+        gammas, lambdas
+    )
+    for i in range(3):
+        alone = gae(reward, value, value, NO, NO, gammas[i], lambdas[i])
+        np.testing.assert_allclose(swept[i], alone, rtol=1e-6)
+
+
+def test_the_reverse_scan_solves_its_recurrence():
+    # x2 = 3 + 2 * 10 = 23, x1 = 2 + 0 * 23 = 2, x0 = 1 + 0.5 * 2 = 2
+    solution = returns.affine_reverse_scan(
+        jnp.array([1.0, 2.0, 3.0]), jnp.array([0.5, 0.0, 2.0]), jnp.array(10.0)
+    )
+    np.testing.assert_array_equal(solution, [2.0, 2.0, 23.0])
+
+
+def test_the_reverse_scan_of_two_pieces_is_that_of_the_whole():
+    random = np.random.default_rng(2)
+    offset, factor = random.normal(size=(2, T)).astype(np.float32)
+    whole = returns.affine_reverse_scan(offset, factor, jnp.float32(1.5))
+    late = returns.affine_reverse_scan(offset[5:], factor[5:], jnp.float32(1.5))
+    early = returns.affine_reverse_scan(offset[:5], factor[:5], late[0])
+    np.testing.assert_array_equal(whole, jnp.concatenate([early, late]))
+
+
+def test_explained_variance_is_one_when_perfect_and_zero_for_a_constant_prediction():
+    target = jnp.array([1.0, 2.0, 3.0, 4.0])
+    assert returns.explained_variance(target, target) == 1.0
+    assert returns.explained_variance(jnp.full(4, 7.0), target) == 0.0
+    # Var[target - prediction] = Var[2 * target] = 4 Var[target]
+    assert returns.explained_variance(-target, target) == -3.0
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, -7.7, 100.1])
+@pytest.mark.parametrize("num", [64, 1000])
+def test_explained_variance_of_a_constant_target_is_nan_whatever_the_rounding(constant, num):
+    prediction = jnp.arange(num, dtype=jnp.float32)
+    assert jnp.isnan(returns.explained_variance(prediction, jnp.full(num, constant)))
+
+
+def test_explained_variance_is_exact_far_from_zero():
+    random = np.random.default_rng(3)
+    target = (random.normal(size=4096) + 1e5).astype(np.float32)
+    prediction = (target + 0.5 * random.normal(size=4096)).astype(np.float32)
+    wide = np.float64(target)
+    expected = 1 - (wide - prediction).var() / wide.var()
+    np.testing.assert_allclose(returns.explained_variance(prediction, target), expected, atol=1e-3)

@@ -1,0 +1,47 @@
+"""Everything that the README tells people to type, typed."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text()
+
+
+def run(arguments, folder):
+    """Run a program in the folder; its output, after its success is checked."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MPLBACKEND": "Agg"}
+    done = subprocess.run(
+        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("snippet", re.findall(r"```python\n(.*?)```", README, re.S), ids=[0, 1])
+def test_python_snippets_run(tmp_path, snippet):
+    out = run([sys.executable, "-W", "error", "-c", snippet], tmp_path)
+    if "run.evaluate" in snippet:
+        assert "return 500.0" in out or re.search(r"return 4[0-9]{2}\.", out), out
+
+
+def test_shell_commands_run_in_their_order(tmp_path):
+    commands = re.findall(r"^    mazejax (.*?)(?:  +#.*)?$", README, re.M)
+    assert len(commands) == 7
+    for command in commands:
+        directories = sorted(tmp_path.glob("runs/*"))
+        words = [w.replace("RUN_DIR", str(directories[0])) if directories else w for w in command.split()]
+        out = run([sys.executable, "-m", "mazejax", *words], tmp_path)
+        assert out.strip(), command
+
+
+def test_demo_solves_cartpole_and_says_where_everything_is(tmp_path):
+    out = run([sys.executable, "-m", "mazejax", "demo"], tmp_path)
+    assert re.search(r"100 fresh episodes of the best policy: return (4[7-9]\d|500)", out), out
+    for path in re.findall(r"(runs/\S+)", out):
+        assert (tmp_path / path).exists(), path
+    assert (tmp_path / re.search(r"runs/\S+rollout.gif", out)[0]).read_bytes()[:3] == b"GIF"
