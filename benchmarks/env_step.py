@@ -19,7 +19,9 @@ from mazejax.envs.probe import ExpensiveReset
 SIZES = (64, 1024, 16384)
 
 
-def ours(env: Any, num_envs: int, length: int, trajectory: bool = False, **options: Any) -> Contender:
+def ours(
+    env: Any, num_envs: int, length: int, trajectory: bool = False, **options: Any
+) -> Contender:
     """Our env with random actions; the observations are summed so that they are computed."""
     envs = mazejax.VectorEnv(env, num_envs, **options)
 
@@ -57,9 +59,9 @@ def gymnax_loop(name: str, num_envs: int, length: int, trajectory: bool = False)
             key, key_act, key_step = jax.random.split(key, 3)
             action = jax.vmap(sample)(jax.random.split(key_act, num_envs))
             keys = jax.random.split(key_step, num_envs)
-            new_obs, state, reward, terminated, truncated, _ = jax.vmap(
-                env.step, (0, 0, 0, None)
-            )(keys, state, action, params)
+            new_obs, state, reward, terminated, truncated, _ = jax.vmap(env.step, (0, 0, 0, None))(
+                keys, state, action, params
+            )
             stored = (obs, action, reward, terminated | truncated) if trajectory else None
             return (new_obs, state, key, total + _sum(new_obs, reward)), stored
 
@@ -110,7 +112,9 @@ def cases() -> dict[str, Callable[[], list[Contender]]]:
 
 def main(words: list[str]) -> list[Measured]:
     """Run the cases whose names contain any of the words; all without words."""
-    chosen = {name: build for name, build in cases().items() if not words or any(w in name for w in words)}
+    chosen = {
+        name: build for name, build in cases().items() if not words or any(w in name for w in words)
+    }
     results: list[Measured] = []
     for name, build in chosen.items():
         print(f"{name} ...", flush=True)

@@ -54,9 +54,7 @@ def make_train(
     """`train(key) -> variables`, to be jitted."""
     env, params = gymnax.make(env_name)
     network = Network(env.action_space(params).n)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(0.5), optax.adam(learning_rate, eps=1e-5)
-    )
+    optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(learning_rate, eps=1e-5))
 
     def log_prob_of(logits: jax.Array, action: jax.Array) -> jax.Array:
         return jnp.take_along_axis(jax.nn.log_softmax(logits), action[:, None], axis=1)[:, 0]

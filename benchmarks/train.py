@@ -37,7 +37,9 @@ def ours(env: str, num_envs: int, num_updates: int, seeds: int = 1, **fields: in
     return Contender("mazejax", train, num_updates * num_envs * NUM_STEPS * seeds)
 
 
-def reference(env: str, num_envs: int, num_updates: int, seeds: int = 1, **fields: int) -> Contender:
+def reference(
+    env: str, num_envs: int, num_updates: int, seeds: int = 1, **fields: int
+) -> Contender:
     """The reference loop."""
     one = make_train(env, num_envs, NUM_STEPS, num_updates, **fields)
 

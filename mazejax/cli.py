@@ -119,10 +119,8 @@ def _demo(arguments: list[str]) -> int:
     """Train CartPole until 100 evaluation episodes average 475, and show the results."""
     from mazejax.runners.run_context import RunContext
 
-    options = _options("demo", arguments, {"seed": 0, "total_steps": 500_000})
-    run = RunContext(
-        "ppo", "CartPole-v1", target_return=475.0, num_evaluations=20, **options
-    )
+    options: dict[str, Any] = _options("demo", arguments, {"seed": 0, "total_steps": 500_000})
+    run = RunContext("ppo", "CartPole-v1", target_return=490.0, num_evaluations=40, **options)
     print(run.plan(), flush=True)
     run.train()
     if run.interrupted:

@@ -13,7 +13,7 @@ _PACKAGES = (
 
 
 def examine() -> int:
-    """Print versions, devices, flags and cache, compile one step; returns 1 if anything is wrong."""
+    """Print versions, devices, flags and cache, run one step; returns 1 if anything is wrong."""
     from rich.console import Console
     from rich.table import Table
 
@@ -80,10 +80,12 @@ def _devices(problems: list[str]) -> list[tuple[str, str]]:
         env = registry.make("CartPole-v1")
         step = jax.jit(env.step)
         _, state = jax.jit(env.reset)(jax.random.key(0))
-        jax.block_until_ready(step(jax.random.key(1), state, env.action_space.sample(jax.random.key(2))))
+        jax.block_until_ready(
+            step(jax.random.key(1), state, env.action_space.sample(jax.random.key(2)))
+        )
     except RuntimeError as error:
         problems.append(f"jax does not run: {str(error).splitlines()[0]}")
         return []
     seconds = time.perf_counter() - begin
-    x64 = "on: float64 is slower, mazejax is tested without" if jax.config.jax_enable_x64 else "off"
+    x64 = "on, which mazejax is not tested with" if jax.config.read("jax_enable_x64") else "off"
     return [("devices", devices), ("x64", x64), ("first step", f"{seconds:.2f} s with compiling")]

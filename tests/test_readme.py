@@ -34,7 +34,9 @@ def test_shell_commands_run_in_their_order(tmp_path):
     assert len(commands) == 7
     for command in commands:
         directories = sorted(tmp_path.glob("runs/*"))
-        words = [w.replace("RUN_DIR", str(directories[0])) if directories else w for w in command.split()]
+        words = [
+            w.replace("RUN_DIR", str(directories[0])) if directories else w for w in command.split()
+        ]
         out = run([sys.executable, "-m", "mazejax", *words], tmp_path)
         assert out.strip(), command
 

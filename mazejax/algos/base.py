@@ -6,7 +6,6 @@ seeds and over every number among its fields.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import jax
@@ -20,8 +19,8 @@ from mazejax.base import Pytree, is_concrete, static
 from mazejax.envs.base import Env
 from mazejax.envs.vector import VectorEnv
 from mazejax.errors import ConfigError
+from mazejax.networks.policy import ActorCritic
 from mazejax.types import Array, Key, PyTree, Rollout
-
 
 NONFINITE = ("obs", "reward", "loss", "gradient", "variables")
 """What is watched for entries that are not finite, causes before consequences."""
@@ -103,6 +102,11 @@ class Algorithm(Pytree):
 
     def policy(self, variables: PyTree, deterministic: bool = False) -> Act:
         """How the variables act: drawn from the distribution, or its mode."""
+        raise NotImplementedError
+
+    @property
+    def actor_critic(self) -> ActorCritic:
+        """The network for this env's spaces."""
         raise NotImplementedError
 
     @property
@@ -210,12 +214,10 @@ def check_range(
 def check_divides(whole_name: str, whole: int, parts_name: str, parts: int) -> None:
     """Raise ConfigError naming the nearest numbers that divide, if `parts` does not."""
     if whole % parts:
-        near = sorted((d for d in range(1, whole + 1) if whole % d == 0), key=_distance(parts))
+        divisors = [d for d in range(1, whole + 1) if whole % d == 0]
+        below = [d for d in divisors if d < parts][-1:]
+        near = [*below, *[d for d in divisors if d > parts][:1]]
         raise ConfigError(
             f"{parts_name}: {whole_name} = {whole} does not divide into {parts} parts; "
-            f"nearest that do: {', '.join(map(str, sorted(near[:2])))}"
+            f"nearest that do: {', '.join(map(str, near))}"
         )
-
-
-def _distance(target: int) -> Callable[[int], int]:
-    return lambda number: abs(number - target)

@@ -162,7 +162,9 @@ def run_episodes(
 ) -> Episodes:
     """The first episode of every env, [N]; `ended` is false where `max_steps` did not suffice."""
 
-    def one_step(loop: tuple[Array, CollectState, Episodes]):
+    def one_step(
+        loop: tuple[Array, CollectState, Episodes],
+    ) -> tuple[Array, CollectState, Episodes]:
         time, state, first = loop
         state, _, now, _ = step(env, act, state, initial_carry)
         return time + 1, state, select(first.ended, first, now)

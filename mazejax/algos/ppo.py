@@ -153,7 +153,7 @@ class PPO(Algorithm):
         size = self.steps_per_update // self.num_minibatches
         rate = self._learning_rate(state.updates)
 
-        def one_minibatch(carry: tuple[PyTree, PyTree], step: Array):
+        def one_minibatch(carry: tuple[PyTree, PyTree], step: Array) -> tuple[tuple, dict]:
             variables, optimizer = carry
             epoch, index = step // self.num_minibatches, step % self.num_minibatches
             rows = minibatch.shuffled_rows(packed, jax.random.fold_in(key, epoch), index, size)
@@ -218,7 +218,7 @@ class PPO(Algorithm):
             return gradient(variables, batch)
         chunks = jax.tree.map(lambda x: x.reshape(rows // size, size, *x.shape[1:]), batch)
 
-        def add_chunk(total: PyTree, chunk: Batch):
+        def add_chunk(total: PyTree, chunk: Batch) -> tuple[PyTree, None]:
             return jax.tree.map(jnp.add, total, gradient(variables, chunk)), None
 
         shapes = jax.eval_shape(gradient, variables, jax.tree.map(lambda x: x[0], chunks))

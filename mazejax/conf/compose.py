@@ -64,20 +64,23 @@ def _check_overrides(overrides: list[str]) -> str:
         except HydraException as error:
             key = text.split("=")[0]
             raise ConfigError(f"{key}: cannot read {text!r}; write key=value") from error
-    names = registry.algorithms.names()
-    chosen = nodes.DEFAULT_ALGORITHM
-    for override in parsed:
-        if override.key_or_group == "algorithm":
-            choices = [override.value()] if not override.is_sweep_override() else []
-            for name in choices:
-                if name not in names:
-                    raise ConfigError(f"algorithm: unknown {name!r}; {did_you_mean(str(name), names)}")
-                chosen = name
+    chosen = _chosen_algorithm(parsed)
     known = nodes.known_keys(chosen)
     for override in parsed:
         key = override.key_or_group
         if key not in known and not key.startswith(("hydra.", "hydra/", "env_parameters.")):
             raise ConfigError(f"{key}: unknown key; {_suggest(key, known)}")
+    return chosen
+
+
+def _chosen_algorithm(overrides: list[Any]) -> str:
+    names = registry.algorithms.names()
+    chosen = nodes.DEFAULT_ALGORITHM
+    for override in overrides:
+        if override.key_or_group == "algorithm" and not override.is_sweep_override():
+            chosen = str(override.value())
+            if chosen not in names:
+                raise ConfigError(f"algorithm: unknown {chosen!r}; {did_you_mean(chosen, names)}")
     return chosen
 
 

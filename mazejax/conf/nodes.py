@@ -57,9 +57,7 @@ def store() -> None:
     config_store = ConfigStore.instance()
     config_store.store(name="train", node=root_node())
     for name in registry.algorithms.names():
-        config_store.store(
-            group="algorithm", name=name, node=node(registry.algorithms.get(name))
-        )
+        config_store.store(group="algorithm", name=name, node=node(registry.algorithms.get(name)))
 
 
 def known_keys(algorithm: str) -> set[str]:
@@ -92,10 +90,10 @@ def _node_field(hint: Any, field: dataclasses.Field) -> tuple[str, Any, dataclas
     if isinstance(hint, type) and issubclass(hint, Pytree):
         inner = node(hint)
         return field.name, inner, dataclasses.field(default_factory=inner)
-    default = to_config(field.default)
+    default: Any = to_config(field.default)
     if isinstance(default, list):
-        item = typing.get_args(hint)[0]
-        return field.name, list[item], dataclasses.field(default_factory=lambda: list(default))
+        listed = types.GenericAlias(list, typing.get_args(hint)[0])
+        return field.name, listed, dataclasses.field(default_factory=default.copy)
     return field.name, _plain(hint), dataclasses.field(default=default)
 
 

@@ -11,9 +11,9 @@ from mazejax.types import Array, PyTree
 class Policy:
     """A network with its variables.
 
-        policy.act(obs)                  # the best action, for one observation
-        policy.act(obs, seed=3)          # drawn from the distribution
-        policy.act(observations)         # [B, ...], batches as they come
+    policy.act(obs)                  # the best action, for one observation
+    policy.act(obs, seed=3)          # drawn from the distribution
+    policy.act(observations)         # [B, ...], batches as they come
     """
 
     def __init__(self, network: ActorCritic, variables: PyTree) -> None:

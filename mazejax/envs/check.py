@@ -13,7 +13,8 @@ import jax
 from mazejax import random
 from mazejax.envs import check_rules, check_runs, check_vector
 from mazejax.envs.base import Env
-from mazejax.envs.check_trial import CallFailed, Finding, Trial
+from mazejax.envs.check_findings import CallFailed, Finding, failure
+from mazejax.envs.check_trial import Rule, Trial
 from mazejax.envs.reset import primitive_cost
 from mazejax.envs.vector import VectorEnv, VectorState
 from mazejax.errors import ConfigError, EnvError
@@ -89,7 +90,10 @@ def check_env(
         raise ConfigError(
             f"check_env: got num_steps={num_steps} and num_envs={num_envs}, expected at least 1"
         )
-    trial = Trial(env, num_steps, num_envs, key if random.is_key(key) else random.key(key))
+    if not (isinstance(key, int) or random.is_key(key)):
+        raise ConfigError(f"check_env: got the key {key!r}, expected a seed or a typed key")
+    root = random.key(key) if isinstance(key, int) else key
+    trial = Trial(env, num_steps, num_envs, root)
     checked: list[str] = []
     findings: dict[tuple[str, str], Finding] = {}
     for stage in _STAGES:
@@ -108,21 +112,21 @@ def check_env(
     return report
 
 
-def _run(rule: check_rules.Rule, trial: Trial) -> Iterator[Finding]:
+def _run(rule: Rule, trial: Trial) -> Iterator[Finding]:
     """The rule's findings; an unexpected exception is one of them, not a crash."""
     try:
         yield from rule(trial)
     except CallFailed as failed:
-        yield check_rules.failure(failed)
+        yield failure(failed)
     except Exception as cause:  # noqa: BLE001 (an author's code may raise anything)
-        yield check_rules.failure(CallFailed(_spoken(rule.__name__), cause))
+        yield failure(CallFailed(_spoken(rule.__name__), cause))
 
 
 def _report(trial: Trial, checked: list[str], findings: list[Finding]) -> CheckReport:
     errors = tuple(message for level, message, _ in findings if level == "error")
     every = [rule.__name__ for stage in _STAGES for rule in stage]
     return CheckReport(
-        env=str(trial.call("name", lambda: trial.env.name)),
+        env=_name(trial.env),
         errors=errors,
         warnings=tuple(message for level, message, _ in findings if level == "warning"),
         checked=tuple(checked),
@@ -174,6 +178,13 @@ def _cost_rows(costs: Costs) -> list[tuple[str, str]]:
         ("auto-reset", costs.auto_reset),
         ("speed", f"{costs.steps_per_second:,.0f} steps/s with {costs.num_envs} envs"),
     ]
+
+
+def _name(env: Env) -> str:
+    try:
+        return str(env.name)
+    except Exception:  # noqa: BLE001 (the report must come out for any env)
+        return type(env).__name__
 
 
 def _count(entries: tuple[str, ...], noun: str) -> str:

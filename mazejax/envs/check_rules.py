@@ -1,13 +1,13 @@
 """The rules of `check_env` about single calls: what is declared, called and traced.
 
 A rule looks at a `Trial` and yields findings; rules of a later stage may rely on what
-an earlier one has established. Rules about whole episodes and about many envs are in
-`check_runs`.
+an earlier one has established. Rules about whole episodes are in `check_runs`, those
+about many envs in `check_vector`.
 """
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.extend.core
@@ -15,29 +15,24 @@ import numpy as np
 
 from mazejax.base import Pytree
 from mazejax.envs.base import Env
-from mazejax.envs.check_trial import (
+from mazejax.envs.check_findings import (
     TOLERANCE,
-    CallFailed,
     Finding,
-    Trial,
+    check_arrays,
+    check_contained,
+    error,
+    first_changes,
     first_difference,
     leaves,
     on_host,
     signature,
+    warning,
 )
-from mazejax.errors import SpaceError
+from mazejax.envs.check_trial import Rule, Trial
 from mazejax.spaces.base import Space
-from mazejax.types import PyTree, Step
-
-Rule = Callable[[Trial], Iterator[Finding]]
+from mazejax.types import Step
 
 _DEFINED = ("observation_space", "action_space", "reset_state", "step_state", "observe", "time")
-_CONTROL_FLOW = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-    jax.errors.TracerBoolConversionError,
-)
 
 
 # --- what is declared -----------------------------------------------------------------
@@ -60,19 +55,6 @@ def spaces_are_spaces(trial: Trial) -> Iterator[Finding]:
             yield error(
                 f"{name}: got two different spaces from two calls, expected equal ones; "
                 f"let it depend on static fields only"
-            )
-
-
-def static_fields_are_hashable(trial: Trial) -> Iterator[Finding]:
-    """Static fields, which are part of what programs are cached by, can be hashed."""
-    for name, value in _static_fields("env", trial.env):
-        try:
-            hash(value)
-        except TypeError as cause:
-            yield error(
-                f"{name}: got a static {type(value).__name__}, which has no hash, expected one "
-                f"that has; write a tuple, or annotate arrays as leaves",
-                cause,
             )
 
 
@@ -106,15 +88,15 @@ def calls_succeed(trial: Trial) -> Iterator[Finding]:
 
 def states_are_arrays(trial: Trial) -> Iterator[Finding]:
     """Every leaf of the state is an array of at most 32 bits that is not weakly typed."""
-    yield from _check_arrays("reset", "state", trial.first[1])
+    yield from check_arrays("reset", "state", trial.first[1])
     for step in trial.steps:
-        yield from _check_arrays("step", "state", step.state)
+        yield from check_arrays("step", "state", step.state)
 
 
 def states_keep_their_types(trial: Trial) -> Iterator[Finding]:
     """The state has the same structure, shapes and dtypes after a step as after a reset."""
     later = ((step.state, "after reset") for step in trial.steps)
-    yield from _first_changes("state", trial.first[1], later)
+    yield from first_changes("state", trial.first[1], later)
 
 
 def rewards_and_flags_are_scalars(trial: Trial) -> Iterator[Finding]:
@@ -145,9 +127,9 @@ def info_is_constant(trial: Trial) -> Iterator[Finding]:
                 "step: info: got the name 'final_obs', expected it to be left to VectorEnv; "
                 "choose another name"
             )
-        yield from _check_arrays("step", "info", step.info)
+        yield from check_arrays("step", "info", step.info)
     later = ((step.info, "in the first step") for step in trial.steps[1:])
-    yield from _first_changes("info", trial.steps[0].info, later)
+    yield from first_changes("info", trial.steps[0].info, later)
 
 
 def observations_fit(trial: Trial) -> Iterator[Finding]:
@@ -155,7 +137,7 @@ def observations_fit(trial: Trial) -> Iterator[Finding]:
     expected = leaves("obs", jax.eval_shape(trial.observation_space.sample, trial.key))
     for method, obs in (("reset", trial.first[0]), *(("step", step.obs) for step in trial.steps)):
         got = leaves("obs", obs)
-        found = list(_check_arrays(method, "obs", obs))
+        found = list(check_arrays(method, "obs", obs))
         if got.keys() != expected.keys():
             found.append(
                 error(
@@ -212,8 +194,8 @@ def traces_agree(trial: Trial) -> Iterator[Finding]:
 def programs_stay_on_the_device(trial: Trial) -> Iterator[Finding]:
     """No callbacks to the host in reset or step (a warning: they cost more than the step)."""
     for method, function, args in _traced_calls(trial):
-        names = {name for name in _primitives(jax.make_jaxpr(function)(*args).jaxpr)}
-        for name in sorted(name for name in names if "callback" in name):
+        names = set(_primitives(jax.make_jaxpr(function)(*args).jaxpr))
+        for name in sorted(name for name in names if "callback" in name or name == "debug_print"):
             yield warning(f"{method}: got {name}, expected no call to the host; compute it in jax")
 
 
@@ -232,7 +214,7 @@ def keys_are_used_once(trial: Trial) -> Iterator[Finding]:
 
 
 def jit_agrees(trial: Trial) -> Iterator[Finding]:
-    """Compiled calls give what calls outside jit give, within 1e-6, and the same types."""
+    """Compiled calls give what calls outside jit give, within 1e-6, in the same dtypes."""
     pairs = [("reset", trial.first, trial.call("reset", trial.jit_reset, trial.env, trial.key))]
     for index, before in enumerate(trial.states_before()):
         args = (trial.env, trial.keys[index], before, trial.action(index))
@@ -265,7 +247,7 @@ def one_trace_suffices(trial: Trial) -> Iterator[Finding]:
 
 
 STAGES: tuple[tuple[Rule, ...], ...] = (
-    (methods_are_defined, spaces_are_spaces, static_fields_are_hashable, copies_are_equal),
+    (methods_are_defined, spaces_are_spaces, copies_are_equal),
     (calls_succeed,),
     (
         states_are_arrays,
@@ -282,99 +264,6 @@ STAGES: tuple[tuple[Rule, ...], ...] = (
 """Rules in the order in which a person would debug; a stage relies on those before it."""
 
 
-# --- findings -------------------------------------------------------------------------
-
-
-def error(message: str, cause: Exception | None = None) -> Finding:
-    """A breach of the contract."""
-    return Finding("error", message, cause)
-
-
-def warning(message: str, cause: Exception | None = None) -> Finding:
-    """Something that is allowed but seldom meant."""
-    return Finding("warning", message, cause)
-
-
-def failure(failed: CallFailed) -> Finding:
-    """The finding for an exception of the author's code."""
-    cause = failed.cause
-    text = (str(cause).strip().splitlines() or ["no message"])[0]
-    if isinstance(cause, NotImplementedError):
-        hint = "define the method"
-    elif isinstance(cause, jax.errors.UnexpectedTracerError) or "Leaked" in text:
-        hint = "keep nothing that is computed under jit on self or in globals"
-    elif isinstance(cause, _CONTROL_FLOW):
-        hint = "use jnp.where or jax.lax.cond and no Python control flow or float() on arrays"
-    elif isinstance(cause, SpaceError):
-        hint = "make the env and its space agree"
-    else:
-        hint = "mend what raised; the traceback is the cause of this error"
-    return error(f"{failed.method}: raised {type(cause).__name__}: {text}; {hint}", cause)
-
-
-def check_contained(space: Space, obs: PyTree, method: str, after: str = "") -> Iterator[Finding]:
-    """A finding if the observation is not in its space or is not finite."""
-    try:
-        space.validate(jax.device_get(obs), where="obs")
-    except SpaceError as outside:
-        yield error(f"{method}: {outside}{after}", outside)
-        return
-    for path, leaf in leaves("obs", on_host(obs)).items():
-        if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
-            yield error(
-                f"{method}: {path}: got inf, expected finite numbers; find its source{after}"
-            )
-
-
-def _check_arrays(method: str, name: str, tree: PyTree) -> Iterator[Finding]:
-    for path, leaf in leaves(name, tree).items():
-        got = signature(leaf)
-        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float)):
-            yield error(
-                f"{method}: {path}: got {type(leaf).__name__}, expected an array; use numbers, "
-                f"or a static field for what never changes"
-            )
-        elif got.startswith("weak"):
-            yield error(
-                f"{method}: {path}: got {got}, expected a dtype of its own; "
-                f"write jnp.asarray(value, dtype)"
-            )
-        elif "64" in got:
-            yield error(f"{method}: {path}: got {got}, expected 32 bits or fewer; give a dtype")
-
-
-def _first_changes(
-    name: str, first: PyTree, later: Iterable[tuple[PyTree, str]]
-) -> Iterator[Finding]:
-    """Findings about the first of the later trees whose types are not those of the first."""
-    for tree, when in later:
-        found = list(_check_same_types(name, first, tree, when))
-        yield from found
-        if found:
-            return
-
-
-def _check_same_types(name: str, first: PyTree, later: PyTree, when: str) -> Iterator[Finding]:
-    ours, theirs = leaves(name, first), leaves(name, later)
-    for path in ours | theirs:
-        if path not in theirs or path not in ours:
-            got, want = ("nothing", "it") if path in ours else ("it", "nothing")
-            yield error(
-                f"step: {path}: got {got}, expected {want} as {when}; "
-                f"keep one structure: an array of fixed size and a count"
-            )
-        elif signature(ours[path]) != signature(theirs[path]):
-            yield error(
-                f"step: {path}: got {signature(theirs[path])}, expected {signature(ours[path])} as "
-                f"{when}; keep shapes and dtypes, with .astype where needed"
-            )
-    if ours.keys() == theirs.keys() and jax.tree.structure(first) != jax.tree.structure(later):
-        yield error(
-            f"step: {name}: got other static fields or containers than {when}, expected the same; "
-            f"make what changes an array"
-        )
-
-
 def _cast(value: object, want: str) -> str:
     if np.shape(value) != ():
         return "return a scalar: sum or squeeze it"
@@ -386,10 +275,9 @@ def _deepcopy(env: Env) -> Callable[[], Env]:
 
 
 def _unequal_field(env: Env, twin: Env) -> str:
-    for name in (*env._static_names, *env._leaf_names):
-        if getattr(env, name) != getattr(twin, name):
-            return f"give the value of field {name!r} an equality by value"
-    return "give its static fields an equality by value"
+    ours, theirs = dict(_static_fields("env", env)), dict(_static_fields("env", twin))
+    unequal = [name for name, value in ours.items() if value != theirs[name]]
+    return f"give what {unequal[0] if unequal else 'its fields'} holds an equality by value"
 
 
 def _static_fields(name: str, tree: Pytree) -> Iterator[tuple[str, object]]:

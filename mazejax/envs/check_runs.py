@@ -11,22 +11,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mazejax.envs.check_rules import Rule, check_contained, error, warning
-from mazejax.envs.check_trial import (
+from mazejax.base import Pytree
+from mazejax.envs.check_findings import (
     TOLERANCE,
     Finding,
-    Trial,
+    check_contained,
+    error,
     first_difference,
     leaves,
-    limit_path,
-    walk,
+    warning,
+    without_keys,
 )
-from mazejax.envs.parameters import set_leaves
+from mazejax.envs.check_trial import Rule, Trial, limit_path, walk
 from mazejax.errors import ConfigError
 from mazejax.types import Array, PyTree
 
-_CHANGES = (lambda x: 1.1 * x, lambda x: 0.01 * x, lambda x: x + 1.0)
-"""Changes of a number: the second reaches below thresholds, the third moves zeros."""
+_CHANGES = (lambda x: 1.1 * x, lambda x: 0.01 * x, lambda x: x + 1.0, lambda x: x - 1.0)
+"""Changes of a number: small, to below a threshold, and away from 0 to either side."""
 _LONGEST_VARIANT = 100
 _LIMITS = (3, 4)
 _HASH_MULTIPLIER = np.uint32(0x9E3779B9)  # 2^32 / golden ratio: odd and without pattern
@@ -98,14 +99,11 @@ def vmap_agrees(trial: Trial) -> Iterator[Finding]:
         obs, state = trial.jit_reset(trial.env, trial.reset_keys[row])
         step = trial.jit_step(trial.env, trial.keys[index], state, trial.action(index))
         together = jax.tree.map(lambda leaf: leaf[row], trial.vectorized)  # noqa: B023
-        for method, one, other in (
-            (
-                "reset",
-                {"obs": obs, "state": state},
-                dict(zip(("obs", "state"), together[:2], strict=True)),
-            ),
+        pairs = (
+            ("reset", {"obs": obs, "state": state}, {"obs": together[0], "state": together[1]}),
             ("step", step._asdict(), together[2]._asdict()),
-        ):
+        )
+        for method, one, other in pairs:
             difference = first_difference("", one, other, TOLERANCE)
             if difference:
                 yield error(
@@ -171,8 +169,8 @@ def numbers_can_be_swept(trial: Trial) -> Iterator[Finding]:
     # A limit may be longer than any episode.
     for name in sorted(inert - {_limit_name(trial)}):
         yield warning(
-            f"{name}: got no effect of changing it in {digest.shape[1]} steps, expected one; "
-            f"use the field or remove it"
+            f"{name}: got no effect of changing it in {digest.shape[1]} random steps, expected "
+            f"one; use the field or remove it, unless it matters only later"
         )
 
 
@@ -239,24 +237,31 @@ def _changes(trial: Trial) -> list[tuple[str, int, Any]]:
         elif jnp.issubdtype(jnp.result_type(number), jnp.floating):
             finite = np.nan_to_num(np.asarray(number, np.float32), posinf=1.0, neginf=-1.0)
             changes += [(name, row, change(finite)) for change in _CHANGES]
-    return [change for change in changes if _is_valid(trial, change[0], change[2])]
+    return [change for change in changes if _is_valid(trial, *change[1:])]
 
 
-def _is_valid(trial: Trial, name: str, value: Any) -> bool:
-    """Whether the env's own `validate` accepts the number; one within a container it never sees."""
-    if "[" in name:
-        return True
+def _is_valid(trial: Trial, row: int, value: Any) -> bool:
+    """Whether the env's own checks accept this value for this leaf."""
+    numbers, structure = jax.tree.flatten(trial.env)
     try:
-        set_leaves(trial.env, {name.removeprefix("env."): value})
+        _validate(jax.tree.unflatten(structure, [*numbers[:row], value, *numbers[row + 1 :]]))
     except ConfigError:
         return False
     return True
 
 
+def _validate(tree: Pytree) -> None:
+    """What the constructors of the tree and of its parts check."""
+    tree.validate()
+    for name in tree._leaf_names:
+        if isinstance(getattr(tree, name), Pytree):
+            _validate(getattr(tree, name))
+
+
 def _digest(tree: PyTree) -> Array:
     """A number that changes with any bit of the tree's leaves, uint32."""
     total = jnp.zeros((), jnp.uint32)
-    for leaf in jax.tree.leaves(tree):
+    for leaf in jax.tree.leaves(without_keys(tree)):
         bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32).reshape(-1)
         weights = (2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1) * _HASH_MULTIPLIER
         total = total * np.uint32(31) + (bits * weights).sum(dtype=jnp.uint32)

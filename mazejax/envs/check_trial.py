@@ -6,8 +6,8 @@ are in `check_rules` and `check_runs`.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import numpy as np
 
 from mazejax import base, random
 from mazejax.envs.base import Env, select
+from mazejax.envs.check_findings import CallFailed, Finding, on_host
 from mazejax.envs.parameters import leaf_paths
 from mazejax.errors import ConfigError
 from mazejax.spaces.base import Space
@@ -22,29 +23,12 @@ from mazejax.types import Array, Key, PyTree, Step
 
 T = TypeVar("T")
 
-TOLERANCE = 1e-6
-"""Largest relative difference between two programs: a few roundings of float32."""
-
 PLAIN_STEPS = 10
 """Steps that are taken outside jit, where every primitive is dispatched by itself."""
 
 
-class Finding(NamedTuple):
-    """What a rule has to say: one line with method, field, got, expected and how to mend it."""
-
-    level: Literal["error", "warning"]
-    message: str
-    cause: Exception | None = None
-    """The author's own exception, if there was one."""
-
-
-class CallFailed(Exception):
-    """The author's code raised in this method."""
-
-    def __init__(self, method: str, cause: Exception) -> None:
-        super().__init__(method, cause)
-        self.method = method
-        self.cause = cause
+Rule = Callable[["Trial"], Iterator[Finding]]
+"""Looks at a trial and yields what is wrong; its name and docstring say what should hold."""
 
 
 class Walk(NamedTuple):
@@ -198,60 +182,3 @@ def limit_path(env: Env) -> str | None:
     limit = functools.reduce(getattr, path, env)
     whole = np.ndim(limit) == 0 and jnp.issubdtype(jnp.result_type(limit), jnp.integer)
     return ".".join(path) if whole else None
-
-
-# --- comparing and naming -------------------------------------------------------------
-
-
-def leaves(name: str, tree: PyTree) -> dict[str, Any]:
-    """Leaves of a tree by what a reader would call them: `state.core.time`, `obs['speed']`."""
-    found = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {name + jax.tree_util.keystr(path): leaf for path, leaf in found}
-
-
-def signature(leaf: Any) -> str:
-    """Type of a leaf as `float32[3]`, with `weak` before it where it is weakly typed."""
-    if not hasattr(leaf, "dtype"):
-        return f"weak {type(leaf).__name__}[]"
-    weak = getattr(leaf, "weak_type", False)
-    return f"{'weak ' if weak else ''}{leaf.dtype}{list(leaf.shape)}"
-
-
-def on_host(tree: PyTree) -> PyTree:
-    """The tree as numpy arrays, typed keys as their words."""
-    words = jax.tree.map(
-        lambda leaf: jax.random.key_data(leaf) if random.is_key(leaf) else leaf, tree
-    )
-    return jax.tree.map(np.asarray, jax.device_get(words))
-
-
-def first_difference(name: str, one: PyTree, other: PyTree, tolerance: float = 0.0) -> str | None:
-    """`obs[2] (0.5 and 0.7)` for the first entry that differs by more than the tolerance.
-
-    Floats are compared relative to the largest number of their leaf, or to 1 if that is
-    larger; all else exactly. NaN equals NaN. None if the trees agree.
-    """
-    ours, theirs = leaves(name, on_host(one)), leaves(name, on_host(other))
-    for path in ours | theirs:
-        if path not in ours or path not in theirs:
-            return f"{path} (one of them lacks it)"
-        left, right = ours[path], theirs[path]
-        if left.shape != right.shape or left.dtype != right.dtype:
-            return f"{path} ({signature(left)} and {signature(right)})"
-        differs = _differs(left, right, tolerance)
-        if differs.any():
-            index = tuple(int(i) for i in np.argwhere(differs)[0])
-            place = path + (str(list(index)) if index else "")
-            return f"{place} ({left[index]} and {right[index]})"
-    return None
-
-
-def _differs(left: np.ndarray, right: np.ndarray, tolerance: float) -> np.ndarray:
-    if tolerance == 0.0 or not jnp.issubdtype(left.dtype, jnp.floating):
-        return (left != right) & ~((left != left) & (right != right))
-    left, right = left.astype(np.float64), right.astype(np.float64)
-    finite = np.isfinite(left) & np.isfinite(right)
-    same = (left == right) | (np.isnan(left) & np.isnan(right))
-    scale = max(1.0, np.abs(left[finite]).max(initial=0.0))
-    gap = np.where(finite, left, 0.0) - np.where(finite, right, 0.0)
-    return np.where(finite, np.abs(gap) > tolerance * scale, ~same)

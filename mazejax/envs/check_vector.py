@@ -14,8 +14,8 @@ import numpy as np
 
 from mazejax import random
 from mazejax.envs.base import Env, select
-from mazejax.envs.check_rules import Rule, error
-from mazejax.envs.check_trial import TOLERANCE, Finding, Trial, leaves, limit_path
+from mazejax.envs.check_findings import TOLERANCE, Finding, error, leaves, without_keys
+from mazejax.envs.check_trial import Rule, Trial, limit_path
 from mazejax.envs.parameters import set_leaves
 from mazejax.envs.reset import STRATEGIES
 from mazejax.envs.vector import VectorEnv, VectorState
@@ -101,8 +101,7 @@ def _env_of_row(env: Env, row: Array) -> Env:
 
 def _unequal(one: Array, other: Array) -> Array:
     """Whether the rows of [N, ...] differ by more than the tolerance, [N] bool."""
-    if random.is_key(one):
-        one, other = jax.random.key_data(one), jax.random.key_data(other)
+    one, other = without_keys((one, other))
     differs = (one != other) & ~((one != one) & (other != other))
     if jnp.issubdtype(one.dtype, jnp.floating):
         differs &= ~(jnp.abs(one - other) <= TOLERANCE * jnp.maximum(1.0, jnp.abs(other)))

@@ -22,12 +22,21 @@ def leaf_paths(tree: Pytree, name: str) -> tuple[str, ...]:
         found = [known[name]]
     if not found:
         suggestion = did_you_mean(name, {path[-1] for path in known.values()})
-        raise ConfigError(f"{tree.name if hasattr(tree, 'name') else tree}: has no number "
-                          f"{name!r}; {suggestion}")
+        raise ConfigError(
+            f"{tree.name if hasattr(tree, 'name') else tree}: has no number {name!r}; {suggestion}"
+        )
     if len(found) > 1:
         choices = " or ".join(repr(".".join(path)) for path in found)
         raise ConfigError(f"{name!r} stands in several places; say {choices}")
     return found[0]
+
+
+def get_leaf(tree: Pytree, name: str) -> Any:
+    """The number of this name."""
+    value: Any = tree
+    for field in leaf_paths(tree, name):
+        value = getattr(value, field)
+    return value
 
 
 def set_leaves(tree: Pytree, values: dict[str, Any]) -> Pytree:
@@ -41,7 +50,7 @@ def _walk(tree: Pytree, prefix: tuple[str, ...]) -> list[tuple[str, ...]]:
     paths = []
     for field in dataclasses.fields(tree):  # type: ignore[arg-type]
         value = getattr(tree, field.name)
-        if isinstance(value, Pytree):
+        if dataclasses.is_dataclass(value) and not field.metadata.get("static"):
             paths += _walk(value, (*prefix, field.name))
         elif not field.metadata.get("static"):
             paths.append((*prefix, field.name))
@@ -51,4 +60,4 @@ def _walk(tree: Pytree, prefix: tuple[str, ...]) -> list[tuple[str, ...]]:
 def _set(tree: Pytree, path: tuple[str, ...], value: Any) -> Pytree:
     head, *rest = path
     inner = _set(getattr(tree, head), tuple(rest), value) if rest else value
-    return tree.replace(**{head: inner})
+    return dataclasses.replace(tree, **{head: inner})  # type: ignore[type-var]

@@ -224,15 +224,6 @@ class WildReset(ProbeEnv):
         return obs[..., 0] * self.first_reward
 
 
-class RampState(Pytree):
-    """State of a `RampReward`."""
-
-    phase: Array
-    """Place on the ramp, int32 []."""
-    time: Array
-    """Steps since the reset, int32 []."""
-
-
 class RampReward(ProbeEnv):
     """Goes round a circle of phases 0, 1, 2, 3, each of which earns its number.
 
@@ -255,19 +246,23 @@ class RampReward(ProbeEnv):
         """One-hot phase."""
         return Box(0.0, 1.0, (self.phases,))
 
-    def reset_state(self, key: Key) -> RampState:
-        """A random phase."""
-        return RampState(random.randint(key, (), self.phases), jnp.zeros((), jnp.int32))
+    def signal(self, key: Key) -> Array:
+        """A random phase, as a float32."""
+        return random.randint(key, (), self.phases).astype(jnp.float32)
 
-    def step_state(self, key: Key, state: RampState, action: Array) -> StateStep:
-        """The next phase; earns the number of the phase that was left."""
-        new = RampState((state.phase + 1) % self.phases, state.time + 1)
-        reward, truncated = state.phase.astype(jnp.float32), new.time >= self.length
+    def reward(self, state: ProbeState, action: Array) -> Array:
+        """The number of the phase that is left."""
+        return state.signal
+
+    def step_state(self, key: Key, state: ProbeState, action: Array) -> StateStep:
+        """On to the next phase."""
+        new = ProbeState((state.signal + 1.0) % self.phases, state.time + 1)
+        reward, truncated = self.reward(state, action), new.time >= self.length
         return StateStep(new, reward, flag(), truncated, {})
 
-    def observe(self, state: RampState) -> Array:
+    def observe(self, state: ProbeState) -> Array:
         """[phases] float32, one-hot."""
-        return (jnp.arange(self.phases) == state.phase).astype(jnp.float32)
+        return (jnp.arange(self.phases) == state.signal).astype(jnp.float32)
 
     def value(self, obs: Array, gamma: float) -> Array:
         """The discounted sum around the circle."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 
 from mazejax.envs.base import select
@@ -24,6 +25,7 @@ ResetRows = Callable[[Array | None], PyTree]
 # Above this ratio of reset to step, compacting pays. Measured on two cores: bookkeeping of
 # `compact` costs about one CartPole step; a reset of 64 iterations is then 7 to 20 times faster.
 _COMPACT_ABOVE = 4.0
+_BOOKKEEPING_COST = 50.0  # primitives of a CartPole step
 _UNKNOWN_TRIP_COUNT = 16
 _RANDOM_WORD_COST = 8
 
@@ -51,9 +53,10 @@ def reset_compacted(state: PyTree, done: Array, reset_rows: ResetRows) -> PyTree
     rank = jnp.cumsum(done, dtype=jnp.int32) - 1
     count = rank[-1] + 1
     ended = jnp.full(num_envs + block, num_envs, jnp.int32)
-    ended = ended.at[jnp.where(done, rank, num_envs + block)].set(
-        jnp.arange(num_envs, dtype=jnp.int32), mode="drop", unique_indices=True
-    )
+    every = jnp.arange(num_envs, dtype=jnp.int32)
+    # Envs that go on are sent out of bounds, to a place of their own each: unique, and dropped.
+    place = jnp.where(done, rank, num_envs + block + every)
+    ended = ended.at[place].set(every, mode="drop", unique_indices=True)
 
     def reset_block(carry: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
         start, state = carry
@@ -70,8 +73,9 @@ def reset_compacted(state: PyTree, done: Array, reset_rows: ResetRows) -> PyTree
 
 def choose(reset: Callable, step: Callable, reset_args: tuple, step_args: tuple) -> str:
     """`always` or `compact`, by the ratio of reset to step in counted primitives."""
-    ratio = primitive_cost(reset, *reset_args) / max(primitive_cost(step, *step_args), 1.0)
-    return "compact" if ratio > _COMPACT_ABOVE else "always"
+    step_cost = max(primitive_cost(step, *step_args), _BOOKKEEPING_COST)
+    is_expensive = primitive_cost(reset, *reset_args) > _COMPACT_ABOVE * step_cost
+    return "compact" if is_expensive else "always"
 
 
 def check_strategy(strategy: str) -> None:
@@ -91,7 +95,7 @@ def _cost(jaxpr: Any) -> float:
 
 
 def _equation_cost(equation: Any) -> float:
-    inner = [_cost(sub) for sub in jax.core.jaxprs_in_params(equation.params)]
+    inner = [_cost(sub) for sub in jax.extend.core.jaxprs_in_params(equation.params)]
     name = equation.primitive.name
     if name == "scan":
         return equation.params["length"] * sum(inner)

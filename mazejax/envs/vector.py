@@ -16,8 +16,8 @@ from mazejax import random
 from mazejax.base import Pytree, is_concrete, static
 from mazejax.envs import reset as reset_strategies
 from mazejax.envs.base import Env, StateStep, check_action
-from mazejax.envs.parameters import leaf_paths, set_leaves
-from mazejax.errors import ConfigError
+from mazejax.envs.parameters import get_leaf, set_leaves
+from mazejax.errors import ConfigError, EnvError
 from mazejax.spaces.base import Space
 from mazejax.types import ActorID, Array, Key, PyTree, Step
 
@@ -56,19 +56,21 @@ class VectorEnv(Pytree):
     """Implementation of the keys that envs draw from: `counter`, `threefry2x32`, ..."""
 
     def validate(self) -> None:
-        """Raise ConfigError for a bad size, strategy or batched field."""
+        """Raise ConfigError for a bad size, strategy, key implementation or batched number."""
         if not isinstance(self.env, Env):
             raise ConfigError(f"VectorEnv.env: expected an Env, got {type(self.env).__name__}")
-        if not isinstance(self.num_envs, (int, np.integer)) or self.num_envs < 1:
+        if (
+            isinstance(self.num_envs, bool)
+            or not isinstance(self.num_envs, (int, np.integer))
+            or self.num_envs < 1
+        ):
             raise ConfigError(f"num_envs: must be a positive integer, got {self.num_envs!r}")
         reset_strategies.check_strategy(self.auto_reset)
+        jax.eval_shape(lambda: random.key(0, self.key_impl))
+        if not isinstance(self.batched, dict | None):
+            raise ConfigError(f"batched: expected a dict of numbers by name, got {self.batched!r}")
         for name, values in (self.batched or {}).items():
-            leaf_paths(self.env, name)
-            if np.shape(values)[:1] != (self.num_envs,):
-                raise ConfigError(
-                    f"batched[{name!r}]: got shape {np.shape(values)}, expected "
-                    f"[{self.num_envs}, ...], one value for every env"
-                )
+            self._check_batched(name, values)
 
     @property
     def observation_space(self) -> Space:
@@ -83,6 +85,8 @@ class VectorEnv(Pytree):
     def reset(self, key: Key) -> tuple[PyTree, VectorState]:
         """First observations [N, ...] and state; the key is the root of all that is drawn."""
         root = random.as_key(key, self.key_impl)
+        if root.shape:
+            raise ConfigError(f"reset: expected one key, got {root.shape}; vmap over several")
         episode = jnp.zeros(self.num_envs, jnp.uint32)
         envs = self._reset_rows(root, episode, None)
         state = VectorState(envs, episode, root)
@@ -106,6 +110,10 @@ class VectorEnv(Pytree):
             lambda rows: self._reset_rows(state.root, episode, rows),
         )
         new_state = VectorState(envs, episode, state.root)
+        if "final_obs" in stepped.info:
+            raise EnvError(
+                f"{self.env}: info['final_obs'] is VectorEnv's to give; rename the env's"
+            )
         info = {**stepped.info, "final_obs": self._observe(stepped.state)}
         return Step(
             self.observe(new_state),
@@ -140,14 +148,34 @@ class VectorEnv(Pytree):
             return _cheapest_strategy(self.env, self.key_impl)
         return _cheapest_strategy.__wrapped__(self.env, self.key_impl)
 
+    def _check_batched(self, name: str, values: Any) -> None:
+        """Raise ConfigError unless there is a number for every env, of the kind it replaces."""
+        number = get_leaf(self.env, name)
+        wanted = (self.num_envs, *np.shape(number))
+        if np.shape(values) != wanted:
+            raise ConfigError(
+                f"batched[{name!r}]: got shape {np.shape(values)}, expected {wanted}, "
+                f"one value for every env"
+            )
+        if not is_concrete((values, number)):
+            return
+        given, like = np.asarray(values), np.asarray(number)
+        if given.dtype.kind not in "iuf" or (like.dtype.kind in "iu" and given.dtype.kind == "f"):
+            raise ConfigError(
+                f"batched[{name!r}]: got {given.dtype}, expected numbers such as {number!r}"
+            )
+        for extreme in (given.min(axis=0), given.max(axis=0)):
+            set_leaves(self.env, {name: extreme.item() if extreme.ndim == 0 else extreme})
+
     def _map_envs(self, function: Any, rows: Array | None, *args: PyTree) -> PyTree:
         """`function(env, *args)` for the envs of these rows (None: all), each with its numbers."""
         if not self.batched:
             return jax.vmap(lambda *row: function(self.env, *row))(*args)
-        numbers = {name: _take(jnp.asarray(v), rows) for name, v in self.batched.items()}
-        return jax.vmap(lambda own, *row: function(set_leaves(self.env, own), *row))(
-            numbers, *args
-        )
+        numbers = {
+            name: _take(jnp.asarray(values, jnp.result_type(get_leaf(self.env, name))), rows)
+            for name, values in self.batched.items()
+        }
+        return jax.vmap(lambda own, *row: function(set_leaves(self.env, own), *row))(numbers, *args)
 
     def _episode_keys(self, root: Key, episode: Array, rows: Array | None) -> Key:
         def episode_key(row: Array, episode: Array) -> Key:
@@ -181,6 +209,4 @@ def _cheapest_strategy(env: Env, key_impl: str) -> str:
     key = jax.eval_shape(lambda: random.key(0, key_impl))
     state = jax.eval_shape(env.reset_state, key)
     action = jax.eval_shape(env.action_space.sample, key)
-    return reset_strategies.choose(
-        env.reset_state, env.step_state, (key,), (key, state, action)
-    )
+    return reset_strategies.choose(env.reset_state, env.step_state, (key,), (key, state, action))

@@ -5,7 +5,7 @@ computes inside. The memory of recurrent modules passes through as `carry`; with
 memory it is empty.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -47,7 +47,8 @@ class ActorCritic(Pytree):
         self, variables: PyTree, obs: PyTree, carry: PyTree = ()
     ) -> tuple[PolicyOutput, PyTree]:
         """The output for observations with any leading axes, and the new carry."""
-        parameters, value = self.module.apply(variables, self.observation_space.flatten(obs))
+        out: Any = self.module.apply(variables, self.observation_space.flatten(obs))
+        parameters, value = out
         distribution = self.mapper.distribution(self.action_space, parameters)
         return PolicyOutput(distribution, value), carry
 

@@ -32,12 +32,13 @@ class MLPActorCritic(Pytree):
 
     def __post_init__(self) -> None:
         if isinstance(self.hidden, Sequence):  # a list from a configuration file
-            object.__setattr__(self, "hidden", tuple(self.hidden))
+            hidden = tuple(int(w) if isinstance(w, np.integer) else w for w in self.hidden)
+            object.__setattr__(self, "hidden", hidden)
         super().__post_init__()
 
     def validate(self) -> None:
         """Raise ConfigError for an unknown activation or a width that is not positive."""
-        if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
+        if self.activation not in ACTIVATIONS:
             raise ConfigError(
                 f"network.activation: unknown {self.activation!r}; "
                 f"{did_you_mean(str(self.activation), ACTIVATIONS)}"
@@ -55,7 +56,7 @@ class MLPActorCritic(Pytree):
 
 
 def _is_width(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 class _TwinMLP(nn.Module):

@@ -10,7 +10,6 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "rasterize": "mazejax.rendering.rasterizer",
-        "atomic_file": "mazejax.rendering.frames",
         "player_html": "mazejax.rendering.frames",
         "write_gif": "mazejax.rendering.frames",
         "write_html": "mazejax.rendering.frames",

@@ -6,20 +6,18 @@ Gymnasium environment) is not asked.
 """
 
 import base64
-import contextlib
 import html
 import io
 import itertools
 import os
-import pathlib
 import string
-import uuid
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from mazejax.errors import ConfigError, FileError
+from mazejax.files import atomic_file
 
 FASTEST_GIF = 50
 """Frames per second; browsers slow GIFs with delays under 2 hundredths of a second to 10."""
@@ -84,35 +82,6 @@ def player_html(frames: Iterable[np.ndarray], fps: float = 30, title: str = "") 
         order=order,
         pictures=",\n".join(f'"{picture}"' for picture in pictures),
     )
-
-
-@contextlib.contextmanager
-def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Binary file that takes its name, in place of an older one, when the block ends well.
-
-    Until then it is a hidden sibling, which is removed if the block raises. What the
-    system refuses is a FileError.
-    """
-    path = pathlib.Path(path)
-    if not os.path.isdir(path.parent):
-        raise FileError(f"{path}: there is no folder {path.parent}; create it first")
-    if os.path.isdir(path):
-        raise FileError(f"{path}: is a folder, expected the name of a file; add one to it")
-    # Not tempfile: its files are readable by their owner alone, whatever the umask says.
-    sibling = path.with_name(f".{path.name[:32]}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(sibling, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(sibling, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise FileError(f"{path}: cannot be written ({reason}); choose another folder") from error
-    finally:
-        # Gone by now if all went well.
-        with contextlib.suppress(OSError):
-            sibling.unlink()
 
 
 def _checked(frames: Iterable[np.ndarray], where: Any) -> Iterator[np.ndarray]:

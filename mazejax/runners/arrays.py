@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mazejax import files
 from mazejax.errors import ConfigError, FileError
-from mazejax.runners import files
 from mazejax.runners.structure import Leaf, is_key, key_impl
 from mazejax.types import PyTree
 

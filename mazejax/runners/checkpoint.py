@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mazejax import files
 from mazejax.errors import ConfigError, FileError, MazejaxError
-from mazejax.runners import arrays, files, manifests
+from mazejax.runners import arrays, manifests
 from mazejax.runners.structure import Structure, describe
 from mazejax.types import PyTree
 

@@ -113,5 +113,3 @@ def _is_union(hint: Any) -> bool:
 def _has_default(field: dataclasses.Field) -> bool:
     missing = dataclasses.MISSING
     return field.default is not missing or field.default_factory is not missing
-
-

@@ -29,7 +29,7 @@ class Evaluation:
 
     def summary(self) -> dict[str, float]:
         """Scalars for writers and tables; absent what did not happen."""
-        scalars = {}
+        scalars: dict[str, float] = {}
         for name, values in (("return", self.returns), ("length", self.lengths)):
             if values.size:
                 numbers = {"mean": values.mean(), "std": values.std()}

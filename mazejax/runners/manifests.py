@@ -14,9 +14,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mazejax import random
+from mazejax import files, random
 from mazejax.errors import FileError
-from mazejax.runners import files
 from mazejax.runners.structure import Leaf, Structure, first_difference
 
 NAME = "manifest.json"
@@ -65,7 +64,7 @@ def write(folder: Path, manifest: dict[str, Any]) -> None:
     data = files.json_bytes({**manifest, "digest": digest(manifest)}, str(folder / NAME))
     if len(data) > files.MAX_JSON_BYTES:
         raise FileError(
-            f"{folder / NAME}: has {len(data)} bytes, mazejax.runners.files.MAX_JSON_BYTES allows "
+            f"{folder / NAME}: has {len(data)} bytes, mazejax.files.MAX_JSON_BYTES allows "
             f"{files.MAX_JSON_BYTES}; shorten the metadata or raise the cap"
         )
     files.write_bytes(folder / NAME, data)

@@ -60,7 +60,9 @@ def run_updates(
     one_row = jax.eval_shape(algorithm.update, state)[1]
     rows = jax.tree.map(lambda s: jnp.zeros((MAX_UPDATES, *s.shape), s.dtype), one_row)
 
-    def one_update(loop: tuple[jax.Array, TrainState, Metrics]):
+    def one_update(
+        loop: tuple[jax.Array, TrainState, Metrics],
+    ) -> tuple[jax.Array, TrainState, Metrics]:
         done, state, rows = loop
         state, metrics = algorithm.update(state)
         rows = jax.tree.map(lambda all_rows, row: all_rows.at[done].set(row), rows, metrics)

@@ -1,7 +1,6 @@
 """What a person sees while a run goes on: a live line in a terminal, plain lines elsewhere."""
 
 import sys
-import time
 from typing import Any, Protocol
 
 
@@ -11,8 +10,8 @@ class Progress(Protocol):
     def message(self, text: str) -> None:
         """A line that stays."""
 
-    def update(self, steps: int, episode_return: float | None) -> None:
-        """Steps done so far, and the latest mean return of training episodes."""
+    def update(self, steps: int, steps_per_second: float, episode_return: float | None) -> None:
+        """Steps done so far, how fast the last ones were, and their mean episode return."""
 
     def close(self) -> None:
         """The run ended."""
@@ -24,7 +23,7 @@ class Silent:
     def message(self, text: str) -> None:
         """Ignored."""
 
-    def update(self, steps: int, episode_return: float | None) -> None:
+    def update(self, steps: int, steps_per_second: float, episode_return: float | None) -> None:
         """Ignored."""
 
     def close(self) -> None:
@@ -38,7 +37,7 @@ class PlainLines:
         """Print the line."""
         print(text, flush=True)
 
-    def update(self, steps: int, episode_return: float | None) -> None:
+    def update(self, steps: int, steps_per_second: float, episode_return: float | None) -> None:
         """Ignored."""
 
     def close(self) -> None:
@@ -51,7 +50,6 @@ class LiveLine:
     def __init__(self, total_steps: int, first_step: int = 0) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._begin, self._first = time.perf_counter(), first_step
         self._bar: Any = Progress(
             TextColumn("{task.completed:>11,.0f} / {task.total:,.0f} steps"),
             BarColumn(bar_width=None),
@@ -67,10 +65,9 @@ class LiveLine:
         """Print above the line."""
         self._bar.console.print(text, highlight=False, markup=False)
 
-    def update(self, steps: int, episode_return: float | None) -> None:
+    def update(self, steps: int, steps_per_second: float, episode_return: float | None) -> None:
         """Renew the line."""
-        seconds = max(time.perf_counter() - self._begin, 1e-9)
-        fields = {"speed": f"{format_count((steps - self._first) / seconds)} steps/s"}
+        fields = {"speed": f"{format_count(steps_per_second)} steps/s"}
         if episode_return is not None:
             fields["returns"] = f"{episode_return:.1f}"
         self._bar.update(self._task, completed=steps, **fields)

@@ -21,7 +21,9 @@ MAX_FRAMES = 250
 def episode_states(algorithm: Algorithm, variables: PyTree, seed: int, max_steps: int) -> list[Any]:
     """Env states of one episode of the best actions, on the host, up to its last action."""
     step = _jitted_step(algorithm)
-    state = collecting.start(VectorEnv(algorithm.env, 1), random.stream(random.key(seed), "rollout"))
+    state = collecting.start(
+        VectorEnv(algorithm.env, 1), random.stream(random.key(seed), "rollout")
+    )
     states: list[Any] = []
     done = False
     while not done and len(states) < max_steps:

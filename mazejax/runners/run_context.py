@@ -16,18 +16,18 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from mazejax import random, registry, setup
+from mazejax import files, random, registry, setup
 from mazejax.algos.base import Algorithm, TrainState
 from mazejax.deployment.policy import Policy
 from mazejax.envs.base import Env
 from mazejax.errors import ConfigError, FileError, MazejaxError, did_you_mean
-from mazejax.runners import checkpoint, files
+from mazejax.runners import checkpoint
 from mazejax.runners import evaluation as evaluating
 from mazejax.runners import plan as planning
 from mazejax.runners import rollout as rollouts
 from mazejax.runners.config import config_fields, from_config, to_config
-from mazejax.runners.program import compile_program
-from mazejax.runners.progress import choose_progress
+from mazejax.runners.program import Program, compile_program
+from mazejax.runners.progress import Progress, choose_progress
 from mazejax.runners.settings import RunSettings
 from mazejax.runners.signals import StopRequest
 from mazejax.runners.training import Best, TrainingLoop
@@ -76,7 +76,6 @@ class RunContext:
         """Number of the signal that ended `train` early, if one did."""
         self.state: TrainState | None = None
         self._best = Best()
-        self._resume_step: int | None = None
 
     # --- training -------------------------------------------------------------------
 
@@ -86,33 +85,28 @@ class RunContext:
         Ctrl-C or SIGTERM ends the current chunk, saves and returns with `interrupted`
         set; another `train()`, here or after `load`, goes on bit for bit.
         """
-        algorithm, settings = self.algorithm, self.settings
+        algorithm = self.algorithm
         self._claim_directory()
-        self.interrupted = None
+        state = self._restore() if checkpoint.steps(self.directory) else None
+        first = 0 if state is None else int(state.updates) * algorithm.steps_per_update
+        total = algorithm.num_updates * algorithm.steps_per_update
+        progress = choose_progress(self.settings.progress, total, first)
+        writers = self._writers(first)
         with StopRequest() as stop:
-            begin = time.perf_counter()
-            program = compile_program(algorithm)
-            compile_seconds = time.perf_counter() - begin
-            state = self._restore() if checkpoint.steps(self.directory) else None
-            state = program.start(random.key(self.seed)) if state is None else state
-            first = int(state.updates) * algorithm.steps_per_update
-            progress = choose_progress(
-                settings.progress, algorithm.num_updates * algorithm.steps_per_update, first
-            )
-            progress.message(f"compiled in {compile_seconds:.1f} s")
-            writers = self._writers(first)
-            loop = TrainingLoop(
-                algorithm=algorithm,
-                program=program,
-                settings=settings,
-                seed=self.seed,
-                directory=self.directory,
-                writers=writers,
-                progress=progress,
-                best=self._best,
-                on_best=self._save_best,
-            )
             try:
+                program = self._compile(progress)
+                state = program.start(random.key(self.seed)) if state is None else state
+                loop = TrainingLoop(
+                    algorithm=algorithm,
+                    program=program,
+                    settings=self.settings,
+                    seed=self.seed,
+                    directory=self.directory,
+                    writers=writers,
+                    progress=progress,
+                    best=self._best,
+                    on_best=self._save_best,
+                )
                 self.state = loop.run(state, stop)
             finally:
                 progress.close()
@@ -191,7 +185,7 @@ class RunContext:
             raise ConfigError(f"plot: no metric {name!r}; {did_you_mean(name, curves)}")
         shown = [name] + ["eval/return_mean"] * (name == "train/episode_return")
         series = {key: tuple(curves[key]) for key in shown if key in curves}
-        return plot_curves(series, xlabel="env steps", ylabel=name.split("/")[-1])
+        return plot_curves(series, xlabel="env steps", ylabel=name.split("/")[-1].replace("_", " "))
 
     def plan(self) -> planning.Plan:
         """Batch arithmetic, memory and work of the run; nothing is compiled."""
@@ -233,8 +227,7 @@ class RunContext:
         """Create the directory with its config, or check that it is this run's."""
         path = self.directory / CONFIG_FILE
         if path.exists():
-            if read_run_config(self.directory)["algorithm"]["name"] != self.config()["algorithm"]["name"]:
-                raise FileError(f"{self.directory}: holds a run of another algorithm")
+            self._check_same_run(read_run_config(self.directory))
         elif self.directory.exists() and any(self.directory.iterdir()):
             raise FileError(
                 f"{self.directory}: is not empty and holds no run; choose another directory"
@@ -242,6 +235,25 @@ class RunContext:
         files.make_folder(self.directory)
         files.write_json(path, self.config())
         checkpoint.sweep_leftovers(self.directory)
+
+    def _check_same_run(self, stored: dict[str, Any]) -> None:
+        """Raise FileError if the stored run learns something else; its length may differ."""
+        for part in ("seed", "env", "algorithm"):
+            mine, theirs = (config[part] for config in (self.config(), stored))
+            mine, theirs = (c if isinstance(c, dict) else {part: c} for c in (mine, theirs))
+            for name in sorted((mine.keys() | theirs.keys()) - {"total_steps"}):
+                if mine.get(name) != theirs.get(name):
+                    raise FileError(
+                        f"{self.directory}: holds a run with another {name}: {theirs.get(name)!r} "
+                        f"and not {mine.get(name)!r}; choose another directory"
+                    )
+
+    def _compile(self, progress: Progress) -> Program:
+        progress.message("compiling ...")
+        begin = time.perf_counter()
+        program = compile_program(self.algorithm)
+        progress.message(f"compiled in {time.perf_counter() - begin:.1f} s")
+        return program
 
     def _restore(self) -> TrainState:
         template = jax.eval_shape(self.algorithm.init, random.key(self.seed))
@@ -332,13 +344,13 @@ def _build_algorithm(
 
 
 def _algorithm_name(cls: type[Algorithm]) -> str:
-    for name in registry.algorithms.names():
-        if registry.algorithms.get(name) is cls:
-            return name
-    raise ConfigError(
-        f"{cls.__name__}: is not registered, so its run could not be read back; "
-        f"call mazejax.registry.algorithms.register(NAME, {cls.__name__})"
-    )
+    name = registry.algorithms.name_of(cls)
+    if name is None:
+        raise ConfigError(
+            f"{cls.__name__}: is not registered, so its run could not be read back; "
+            f"call mazejax.registry.algorithms.register(NAME, {cls.__name__})"
+        )
+    return name
 
 
 def _check_seed(seed: Any) -> int:

@@ -35,7 +35,9 @@ class RunSettings(Pytree):
         for name, low in least.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise ConfigError(f"{name}: must be a whole number of at least {low}, got {value!r}")
+                raise ConfigError(
+                    f"{name}: must be a whole number of at least {low}, got {value!r}"
+                )
         if self.target_return is not None and not math.isfinite(self.target_return):
             raise ConfigError(f"target_return: must be finite, got {self.target_return}")
         if self.progress not in _PROGRESS:

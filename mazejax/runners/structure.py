@@ -156,12 +156,12 @@ def _statics(path: tuple, node: Any) -> list[tuple[str, str]]:
     place = jax.tree_util.keystr(path)
     names = _static_names(node)
     entries = [(f"node {place or '(root)'}", _name(kind))]
-    if isinstance(aux, tuple) and names and len(names) == len(aux):
+    if isinstance(aux, tuple) and len(names) == len(aux):
         entries += [
             (f"field {place}.{name}", canonical(value))
             for name, value in zip(names, aux, strict=True)
         ]
-    elif aux is not None:
+    elif aux is not None and kind is not dict:  # a dict's are the keys, which the paths tell
         entries.append((f"data of node {place or '(root)'}", canonical(aux)))
     for keys, entry in children:
         entries += _statics((*path, *keys), entry)

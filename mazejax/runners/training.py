@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mazejax import random
+from mazejax import files, random
 from mazejax.algos.base import NONFINITE, Algorithm, TrainState
 from mazejax.algos.metrics import Metrics, merge_rows
 from mazejax.errors import ConfigError, EnvError, MazejaxError
-from mazejax.runners import checkpoint, files
+from mazejax.runners import checkpoint
 from mazejax.runners.evaluation import Evaluation, evaluate
 from mazejax.runners.program import MAX_UPDATES, Program, host_rows
 from mazejax.runners.progress import Progress
@@ -121,7 +121,7 @@ class TrainingLoop:
             self._write_rows(update=chunk.first + i + 1)
         latest = merge_rows(rows).get("train/episode_return")
         steps = (chunk.first + chunk.count) * self.algorithm.steps_per_update
-        self.progress.update(steps, latest and latest["mean"])
+        self.progress.update(steps, self._speed(), latest["mean"] if latest else None)
 
     def _write_rows(self, update: int = 0, flush: bool = False) -> None:
         """Write the rows that belong together: the same ones whatever the chunks were."""
@@ -131,11 +131,13 @@ class TrainingLoop:
         scalars = {name: values["mean"] for name, values in summary.items()}
         if "train/episode_return" in summary:
             scalars["train/episodes"] = summary["train/episode_return"]["count"]
-        scalars["time/steps_per_second"] = self.algorithm.steps_per_update / max(
-            self._seconds_per_update, 1e-9
-        )
+        scalars["time/steps_per_second"] = self._speed()
         self._write(update or self._done, scalars)
         self._unwritten = []
+
+    def _speed(self) -> float:
+        """Env steps per second of the last chunk."""
+        return self.algorithm.steps_per_update / max(self._seconds_per_update, 1e-9)
 
     def _write(self, update: int, scalars: dict[str, float]) -> None:
         for writer in self.writers:

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mazejax import files
 from mazejax.errors import ConfigError, FileError
-from mazejax.runners import files
 
 MAX_METRICS_BYTES = 2**30
 """Largest file of JSON lines that is read."""

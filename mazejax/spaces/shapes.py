@@ -10,9 +10,7 @@ from mazejax.spaces.base import Space
 from mazejax.spaces.composite import Dict
 
 
-def check_shapes(
-    space: Space, value: Any, where: str, batch_shape: tuple[int, ...] = ()
-) -> None:
+def check_shapes(space: Space, value: Any, where: str, batch_shape: tuple[int, ...] = ()) -> None:
     """Raise a SpaceError unless the value has the space's keys and shapes below the batch axes."""
     if isinstance(space, Dict):
         if not isinstance(value, Mapping) or value.keys() != space.keys():

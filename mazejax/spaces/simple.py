@@ -182,7 +182,9 @@ class Discrete(Space):
         """One-hot vectors float32 [..., n] of the categories [...]."""
         import jax
 
-        return jax.nn.one_hot(jax.numpy.asarray(value) - np.int32(self.start), self.n)
+        return jax.nn.one_hot(
+            jax.numpy.asarray(value) - np.int32(self.start), self.n, dtype=np.float32
+        )
 
     def unflatten(self, vector: "Array") -> "Array":
         """The categories int32 [...] with the largest entry of the vectors [..., n]."""
@@ -243,8 +245,12 @@ class MultiDiscrete(Space):
         index = value - _like(compact(self.start).astype(np.int32), value.shape)
         index = index.reshape(*batch, self.nvec.size)
         if compact(self.nvec).ndim == 0:
-            return jax.nn.one_hot(index, self.nvec.flat[0]).reshape(*batch, self.flat_size)
-        one_hots = [jax.nn.one_hot(index[..., i], n) for i, n in enumerate(self.nvec.flat)]
+            return jax.nn.one_hot(index, self.nvec.flat[0], dtype=np.float32).reshape(
+                *batch, self.flat_size
+            )
+        one_hots = [
+            jax.nn.one_hot(index[..., i], n, dtype=np.float32) for i, n in enumerate(self.nvec.flat)
+        ]
         return jnp.concatenate(one_hots, axis=-1)
 
     def unflatten(self, vector: "Array") -> "Array":

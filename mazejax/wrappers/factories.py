@@ -48,9 +48,7 @@ def make_acrobot(max_steps: int = 500, **numbers: float) -> TimeLimit:
     return _assemble(parts, max_steps, numbers)
 
 
-def _assemble(
-    parts: tuple[Any, Any, Any], max_steps: int, numbers: dict[str, float]
-) -> TimeLimit:
+def _assemble(parts: tuple[Any, Any, Any], max_steps: int, numbers: dict[str, float]) -> TimeLimit:
     name = type(parts[0]).__name__
     known = {"max_steps", *(field.name for part in parts for field in dataclasses.fields(part))}
     for number in sorted(numbers.keys() - known):

@@ -266,9 +266,9 @@ def test_spaces_and_actor_are_those_of_the_env():
         ({"batched": {"gravitiy": np.ones(4)}}, "no number 'gravitiy'; did you mean 'gravity'"),
         (
             {"batched": {"gravity": np.ones(3)}},
-            r"batched\['gravity'\]: got shape \(3,\), expected \[4",
+            r"batched\['gravity'\]: got shape \(3,\), expected \(4",
         ),
-        ({"batched": {"gravity": 9.8}}, r"batched\['gravity'\]: got shape \(\), expected \[4"),
+        ({"batched": {"gravity": 9.8}}, r"batched\['gravity'\]: got shape \(\), expected \(4"),
     ],
 )
 def test_wrong_settings_are_config_errors(arguments, message):

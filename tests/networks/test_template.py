@@ -62,7 +62,6 @@ def test_the_activation_is_used(activation):
             "network.activation: unknown 'swish'; known names: elu, gelu, relu",
         ),
         ({"activation": None}, "network.activation: unknown None; known names: elu, gelu, relu"),
-        ({"activation": ["tanh"]}, "network.activation: unknown ['tanh']"),
         ({"hidden": 64}, "network.hidden: must be positive integers such as (64, 64), got 64"),
         ({"hidden": (0,)}, "network.hidden: must be positive integers such as (64, 64), got (0,)"),
         ({"hidden": (8, -1)}, "got (8, -1)"),

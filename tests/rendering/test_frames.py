@@ -5,14 +5,13 @@ import html.parser
 import io
 import os
 import re
-import stat
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from mazejax.errors import ConfigError, FileError
-from mazejax.rendering.frames import atomic_file, player_html, write_gif, write_html
+from mazejax.rendering.frames import player_html, write_gif, write_html
 
 
 def moving_square(count=7, height=20, width=30):
@@ -165,34 +164,6 @@ def test_a_failure_midway_keeps_the_older_file_and_nothing_else(tmp_path, write)
     with pytest.raises(RuntimeError, match="the environment broke"):
         write(path, broken())
     assert path.read_bytes() == b"older" and os.listdir(tmp_path) == ["a.out"]
-
-
-def test_a_failing_rename_is_a_file_error_and_leaves_nothing(tmp_path, monkeypatch):
-    def refuse(source, target):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(FileError, match=r"a\.bin: cannot be written \(Permission denied\)"):
-        with atomic_file(tmp_path / "a.bin") as file:
-            file.write(b"new")
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_file_is_invisible_until_it_is_whole_and_then_replaces_the_older(tmp_path):
-    path = tmp_path / "a.bin"
-    path.write_bytes(b"older")
-    with atomic_file(path) as file:
-        file.write(b"new")
-        assert path.read_bytes() == b"older"
-    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["a.bin"]
-
-
-def test_files_have_the_permissions_that_the_umask_gives(tmp_path):
-    with atomic_file(tmp_path / "a.bin"):
-        pass
-    (tmp_path / "b.bin").touch()
-    modes = [stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("a.bin", "b.bin")]
-    assert modes[0] == modes[1]
 
 
 def test_impossible_frame_rates_are_errors(tmp_path):

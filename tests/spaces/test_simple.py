@@ -71,6 +71,7 @@ def test_sixty_four_bit_boxes_draw_all_their_width_where_jax_has_it():
         assert drawn.dtype == jnp.int64 and all(box.contains(row) for row in drawn)
         assert int(jnp.abs(drawn).max()) > 2**62
         assert Box(0.1, 0.3, (), np.float64).sample(random.key(0)).dtype == jnp.float64
+        assert Discrete(3).flatten(1).dtype == MultiDiscrete([2]).flatten([1]).dtype == jnp.float32
 
 
 @pytest.mark.parametrize(

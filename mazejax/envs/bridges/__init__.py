@@ -2,6 +2,4 @@
 
 from mazejax._lazy import lazy_names
 
-__getattr__, __dir__, __all__ = lazy_names(
-    __name__, {"gymnax": "mazejax.envs.bridges.gymnax"}
-)
+__getattr__, __dir__, __all__ = lazy_names(__name__, {"gymnax": "mazejax.envs.bridges.gymnax"})

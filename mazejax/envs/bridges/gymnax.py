@@ -3,8 +3,9 @@
 `make` wraps gymnax's functions that do not reset by themselves, and mends at the border
 what our contract asks for: strong types that stay from reset to step, observations of
 the declared dtype, float32 rewards, bool flags. Dynamics, observations, time limits and
-infos are gymnax's; several of its environments leave their declared observation space:
-GaussianBandit, MemoryChain, MetaMaze (see `tests/envs/bridges`).
+infos are gymnax's. Three of its environments leave the observation space that they
+declare: GaussianBandit (rewards and times below 0), MemoryChain (a context of -1) and
+MetaMaze (a last reward of 10).
 """
 
 import dataclasses
@@ -44,7 +45,7 @@ def make(name: str, **params: Any) -> "GymnaxEnv":
     """
     _check_name(name)
     constructor = inspect.signature(type(_game(name, ()))).parameters
-    options = {key: _hashable(value) for key, value in params.items() if key in constructor}
+    options = {key: _constant(key, params[key]) for key in params if key in constructor}
     chosen = tuple(sorted(options.items()))
     game = _game(name, chosen)
     defaults = _default_params(game)
@@ -85,32 +86,32 @@ class GymnaxEnv(Env):
 
     @property
     def observation_space(self) -> Space:
-        """gymnax's, with its bounds, though not all of its environments keep to them."""
+        """As gymnax declares it; three of its environments do not keep to the bounds."""
         return self.spaces[0]
 
     @property
     def action_space(self) -> Space:
-        """gymnax's."""
+        """As gymnax declares it."""
         return self.spaces[1]
 
     @property
     def name(self) -> str:
-        """gymnax's name."""
+        """The name in gymnax."""
         return self.env_id
 
     @property
     def game(self) -> "Environment":
-        """gymnax's own object; one for all equal names and options."""
+        """The gymnax object itself; one for all equal names and options."""
         return _game(self.env_id, self.options)
 
     def reset_state(self, key: Key) -> GymnaxState:
-        """gymnax's first state and observation."""
+        """First state and observation, together."""
         with jax.numpy_rank_promotion("allow"):
             obs, inner = self.game.reset_env(key, self.params)
         return GymnaxState(jax.tree.map(_strong, inner), self._as_declared(obs))
 
     def step_state(self, key: Key, state: GymnaxState, action: Array) -> StateStep:
-        """gymnax's step without its reset."""
+        """A step of gymnax without its reset."""
         action = jnp.asarray(action, self.action_space.dtype)
         with jax.numpy_rank_promotion("allow"):
             obs, inner, reward, terminated, info = self.game.step_env(
@@ -131,7 +132,7 @@ class GymnaxEnv(Env):
         return state.obs
 
     def time(self, state: GymnaxState) -> Array:
-        """gymnax's time, which every state of it has; int32."""
+        """Steps since the reset, which every gymnax state counts; int32."""
         return jnp.asarray(state.inner.time, jnp.int32)
 
     def _as_declared(self, obs: PyTree) -> PyTree:
@@ -152,7 +153,7 @@ def _check_name(name: str) -> None:
 
 @functools.cache
 def _game(env_id: str, options: tuple[tuple[str, Any], ...]) -> "Environment":
-    """gymnax's object: it has no equality by value, so equal names and options share one."""
+    """The gymnax object: it has no equality by value, so equal names and options share one."""
     import gymnax
 
     # Its constructors make arrays, which must not become tracers when this is first called in jit.
@@ -177,5 +178,14 @@ def _strong(leaf: Any) -> Array:
     return jnp.asarray(leaf, jnp.result_type(leaf))
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
+def _constant(key: str, value: Any) -> Any:
+    """An option of a constructor as a hashable value: lists become tuples."""
+    value = tuple(value) if isinstance(value, list) else value
+    try:
+        hash(value)
+    except TypeError:
+        raise ConfigError(
+            f"{key}: got {type(value).__name__}, expected a number, a text or a list of them, "
+            f"since it is a constant of the program; leave it out or convert it"
+        ) from None
+    return value

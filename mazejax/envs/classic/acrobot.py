@@ -112,9 +112,7 @@ class Acrobot(CoreEnv):
         d1 = self._inertia_of_both() + 2.0 * coupling * cos_2
         weight_2 = self.mass_2 * self.center_2 * self.gravity * (sin_1 * cos_2 + cos_1 * sin_2)
         weight_1 = (self.mass_1 * self.center_1 + self.mass_2 * self.length_1) * self.gravity
-        b1 = (
-            coupling * sin_2 * speed_2 * (speed_2 + 2.0 * speed_1) - weight_1 * sin_1 - weight_2
-        )
+        b1 = coupling * sin_2 * speed_2 * (speed_2 + 2.0 * speed_1) - weight_1 * sin_1 - weight_2
         b2 = torque - coupling * sin_2 * jnp.square(speed_1) - weight_2
         # Two divisions and no common reciprocal: fusions on CPU repeat what they read, but not
         # a division. So each evaluation of four is computed once and not within the next.

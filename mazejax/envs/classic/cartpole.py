@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mazejax import random
-from mazejax.base import Pytree, is_concrete
+from mazejax.base import Pytree, is_concrete, static
 from mazejax.envs.base import flag
 from mazejax.envs.classic.drawing import draw_cartpole
-from mazejax.envs.classic.trigonometry import sin_cos
+from mazejax.envs.classic.angles import sin_cos
 from mazejax.envs.conversion import ActionConversion, ObservationConversion
 from mazejax.envs.core import CoreEnv, CoreReset, CoreStep
 from mazejax.errors import ConfigError
@@ -63,9 +63,7 @@ class CartPole(CoreEnv):
         start = random.symmetric_uniform(key, (4,), self.reset_bound)
         return CoreReset(CartPoleState(start[0], start[1], start[2], start[3]))
 
-    def step(
-        self, key: Key, state: CartPoleState, maze_action: Array, actor: ActorID
-    ) -> CoreStep:
+    def step(self, key: Key, state: CartPoleState, maze_action: Array, actor: ActorID) -> CoreStep:
         """One Euler step under the force."""
         sin, cos = sin_cos(state.angle, self.angle_threshold)
         total_mass = self.mass_cart + self.mass_pole
@@ -95,9 +93,13 @@ class CartPole(CoreEnv):
 class CartPoleObservation(ObservationConversion):
     """The four numbers as they are."""
 
+    position_threshold: float = static(default=CartPole.position_threshold)
+    angle_threshold: float = static(default=CartPole.angle_threshold)
+
     def space(self) -> Box:
         """Bounds twice as wide as where episodes end, as Gymnasium's."""
-        high = np.array([4.8, np.inf, 24 * 2 * math.pi / 360, np.inf], np.float32)
+        position, angle = 2 * self.position_threshold, 2 * self.angle_threshold
+        high = np.array([position, np.inf, angle, np.inf], np.float32)
         return Box(-high, high)
 
     def maze_to_space(self, state: CartPoleState, agent: int) -> Array:

@@ -70,9 +70,7 @@ class Pendulum(CoreEnv):
         start = random.symmetric_uniform(key, (2,), bounds)
         return CoreReset(PendulumState(start[0], start[1], jnp.zeros((), jnp.float32)))
 
-    def step(
-        self, key: Key, state: PendulumState, maze_action: Array, actor: ActorID
-    ) -> CoreStep:
+    def step(self, key: Key, state: PendulumState, maze_action: Array, actor: ActorID) -> CoreStep:
         """One step under the torque: first the velocity, then the angle with it."""
         torque = jnp.clip(maze_action, -self.max_torque, self.max_torque)
         cost = (

@@ -14,8 +14,9 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -42,13 +43,23 @@ _ADVICE = {
 } | dict.fromkeys(_DISK_FULL, "the disk is full; free some space or choose another run directory")
 
 
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Replace the file by these bytes, or leave it as it was: a reader never sees a part."""
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Binary file that takes its name, in place of an older one, when the block ends well.
+
+    Until then it is a hidden sibling, which is removed if the block raises: a reader
+    never sees a part. What the system refuses is a FileError.
+    """
     path = Path(path)
+    if not os.path.isdir(path.parent):  # and not Path.is_dir, which raises for long names
+        raise FileError(f"{path}: there is no folder {path.parent}; create it first")
+    if os.path.isdir(path):
+        raise FileError(f"{path}: is a folder, expected the name of a file; add one to it")
+    # Not tempfile: its files are readable by their owner alone, whatever the umask says.
     draft = path.with_name(f".{path.name[:80]}.{secrets.token_hex(4)}.tmp")
     try:
         with open(draft, "xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
@@ -58,6 +69,12 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             draft.unlink()
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Replace the file by these bytes, or leave it as it was."""
+    with atomic_file(path) as file:
+        file.write(data)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -103,7 +120,7 @@ def read_bytes(path: str | os.PathLike, max_bytes: int, cap: str) -> bytes:
 
 def read_json(path: str | os.PathLike, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Value of a JSON file; damage, size and depth beyond the caps are FileErrors."""
-    return parse_json(read_bytes(path, max_bytes, "mazejax.runners.files.MAX_JSON_BYTES"), path)
+    return parse_json(read_bytes(path, max_bytes, "mazejax.files.MAX_JSON_BYTES"), path)
 
 
 def json_bytes(obj: Any, where: str, indent: int | None = None) -> bytes:

@@ -1,14 +1,15 @@
-"""Tests of mazejax.runners.files."""
+"""Tests of mazejax.files."""
 
 import errno
 import json
 import os
+import stat
 
 import numpy as np
 import pytest
 
+from mazejax import files
 from mazejax.errors import ConfigError, FileError
-from mazejax.runners import files
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -38,6 +39,23 @@ def test_a_failed_write_leaves_the_old_file_and_no_draft(tmp_path, monkeypatch):
                 files.write_json(path, {"new": 2})
         assert files.read_json(path) == {"old": 1}
         assert os.listdir(tmp_path) == ["config.json"]
+
+
+def test_a_file_is_invisible_until_it_is_whole_and_then_replaces_the_older(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"older")
+    with files.atomic_file(path) as file:
+        file.write(b"new")
+        assert path.read_bytes() == b"older"
+    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_files_have_the_permissions_that_the_umask_gives(tmp_path):
+    with files.atomic_file(tmp_path / "a.bin"):
+        pass
+    (tmp_path / "b.bin").touch()
+    modes = [stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("a.bin", "b.bin")]
+    assert modes[0] == modes[1]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""Config nodes are the classes' own fields, and what they compose builds an equal object."""
+
+import typing
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mazejax
+from mazejax.conf import compose, nodes
+from mazejax.errors import ConfigError
+from mazejax.runners.config import from_config, to_config
+from mazejax.runners.settings import RunSettings
+
+PPO = mazejax.PPO
+ENV = mazejax.make("CartPole-v1")
+
+
+def composed(*overrides):
+    """What Hydra composes from the overrides."""
+    found = []
+    compose.run_with_config(["env=CartPole-v1", *overrides], lambda c: found.append(c) or 0)
+    return found[0]
+
+
+def test_without_overrides_the_classes_defaults_come_out():
+    config = composed()
+    assert from_config(PPO, config["algorithm"], env=ENV) == PPO(env=ENV)
+    assert from_config(RunSettings, config["run"]) == RunSettings()
+
+
+def test_overrides_reach_nested_fields_with_their_types():
+    config = composed("algorithm.network.hidden=[32,16]", "algorithm.gamma=1", "seed=7")
+    algorithm = from_config(PPO, config["algorithm"], env=ENV)
+    assert algorithm.network.hidden == (32, 16)
+    assert isinstance(algorithm.gamma, float)
+    assert config["seed"] == 7
+
+
+def test_env_parameters_are_free():
+    assert composed("env_parameters.gravity=9.5")["env_parameters"] == {"gravity": 9.5}
+
+
+def test_names_with_slashes_and_dashes_are_plain_values():
+    assert composed("env=gymnax/Breakout-MinAtar")["env"] == "gymnax/Breakout-MinAtar"
+
+
+def test_nodes_can_be_made_twice():
+    nodes.store()
+    nodes.store()
+    assert nodes.node(PPO) is nodes.node(PPO)
+
+
+def test_configuration_survives_a_round_trip():
+    algorithm = PPO(env=ENV, num_envs=8, learning_rate=1e-4, value_clip=0.3)
+    data = to_config(algorithm)
+    assert "env" not in data
+    again = from_config(PPO, data, env=ENV)
+    assert again == algorithm
+    assert hash(again) == hash(algorithm)
+
+
+KEYS = sorted(nodes.known_keys("ppo") - {"env", "resume", "directory"})
+VALUES = ["1", "0", "-1", "2.5", "nan", "fast", "null", "[]", "[3]", "true", "1e-3", "ppo", "''"]
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(KEYS), st.sampled_from(VALUES))
+def test_any_override_is_accepted_and_round_trips_or_names_its_key(key, value):
+    try:
+        config = composed(f"{key}={value}")
+        algorithm = from_config(PPO, typing.cast(dict, config["algorithm"]), "algorithm.", env=ENV)
+        settings_ = from_config(RunSettings, config["run"], "run.")
+    except ConfigError as error:
+        assert str(error).startswith(key), error
+    else:
+        assert from_config(PPO, to_config(algorithm), env=ENV) == algorithm
+        assert from_config(RunSettings, to_config(settings_)) == settings_
