@@ -32,10 +32,19 @@ class FileError(MazejaxError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Sentence with the nearest of the known names, or with all of them if none is near."""
     known = sorted(known)
-    folded = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.6)
+    likeness = {
+        candidate: difflib.SequenceMatcher(None, candidate.lower(), name.lower()).ratio()
+        for candidate in known
+    }
+    # Not far behind the best: a common ending such as "-v1" alone makes names alike by 0.6.
+    enough = max(0.6, max(likeness.values(), default=0.0) - 0.15)
+    near = [
+        one
+        for one in sorted(known, key=likeness.__getitem__, reverse=True)
+        if likeness[one] >= enough
+    ]
     if near:
-        return "did you mean " + " or ".join(repr(folded[match]) for match in near) + "?"
+        return "did you mean " + " or ".join(map(repr, near[:3])) + "?"
     if len(known) > 12:
         return f"known names: {', '.join(known[:12])}, and {len(known) - 12} more"
     return f"known names: {', '.join(known)}" if known else "no names are known"

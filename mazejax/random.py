@@ -115,7 +115,7 @@ def uniform(key: Key, shape: tuple[int, ...] = (), low: float = 0.0, high: float
     """
     low, high = float(low), float(high)
     largest = max(abs(low), abs(high))
-    if not (low <= high and largest <= np.finfo(np.float32).max):
+    if not (low <= high and largest <= float(np.finfo(np.float32).max)):
         raise ConfigError(
             f"uniform: expected low <= high, finite in float32, got low={low}, high={high}"
         )

@@ -7,6 +7,7 @@ names; a scene is what an environment draws, in its own units, free of pixels.
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from mazejax.base import Pytree, static
 
@@ -55,7 +56,7 @@ class Step(NamedTuple):
     @property
     def discount(self) -> Array:
         """float32: 0 where the task ended, else 1. For the value of the future only."""
-        return 1.0 - self.terminated
+        return np.float32(1) - self.terminated  # strongly typed, also for flags of NumPy
 
 
 class Transition(Pytree):

@@ -40,7 +40,7 @@ REFUSED = {
     "env=CartPole-v1 learning_rate=1": ("learning_rate: unknown key", "algorithm.learning_rate"),
     "env=CartPole-v1 num_evaluations=1": ("num_evaluations: unknown key", "run.num_evaluations"),
     "env=CartPole-v1 +algorithm.new=1": ("algorithm.new: unknown key", "algorithm"),
-    "env=CartPole-v1 ++new=1": ("new: unknown key", "env"),
+    "env=CartPole-v1 ++new=1": ("new: unknown key", "known names"),
     "env=CartPole-v1 algorithm.learning_rate=fast": ("algorithm.learning_rate: ", "fast"),
     "env=CartPole-v1 algorithm.learning_rate=nan": ("algorithm.learning_rate: ", "finite"),
     "env=CartPole-v1 algorithm.learning_rate=inf": ("algorithm.learning_rate: ", "finite"),

@@ -79,7 +79,7 @@ def test_a_disk_that_is_full_is_recognised_in_the_words_of_a_library():
 
 
 def test_missing_parents_folders_and_files_in_the_way_are_file_errors(tmp_path):
-    with pytest.raises(FileError, match="parent folder does not exist"):
+    with pytest.raises(FileError, match="there is no folder"):
         files.write_text(tmp_path / "absent" / "x", "")
     with pytest.raises(FileError, match="is a folder"):
         files.write_text(tmp_path, "")

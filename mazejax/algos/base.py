@@ -17,6 +17,7 @@ from mazejax.algos.collect import Act, CollectState, Episodes, run_episodes
 from mazejax.algos.metrics import Accumulator, Metrics
 from mazejax.base import Pytree, is_concrete, static
 from mazejax.envs.base import Env
+from mazejax.envs.reset import check_strategy
 from mazejax.envs.vector import VectorEnv
 from mazejax.errors import ConfigError
 from mazejax.networks.policy import ActorCritic
@@ -148,13 +149,14 @@ class Algorithm(Pytree):
         """
         env = VectorEnv(self.env, num_episodes, self.auto_reset)
         act = self.policy(variables, deterministic)
-        return run_episodes(env, act, random.stream(key, "evaluation"), max_steps)
+        return run_episodes(env, act, random.stream(random.as_key(key), "evaluation"), max_steps)
 
     def validate(self) -> None:
-        """Raise ConfigError for sizes that are not positive."""
+        """Raise ConfigError for sizes that are not positive and an unknown reset strategy."""
         if not isinstance(self.env, Env):
             raise ConfigError(f"env: expected an Env, got {type(self.env).__name__}")
         check_positive_integers(self, "total_steps", "num_envs")
+        check_strategy(self.auto_reset)
 
 
 def update_key(state: TrainState, name: str) -> Key:
@@ -201,10 +203,10 @@ def check_range(
     value: Any = getattr(algorithm, name)
     if not is_concrete(value):
         return
-    try:
-        numbers = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{name}: must be a number, got {value!r}") from None
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number and not hasattr(value, "dtype"):
+        raise ConfigError(f"{name}: must be a number, got {value!r}")
+    numbers = np.asarray(value, np.float64)
     above = numbers > low if open_low else numbers >= low
     if not np.all(np.isfinite(numbers) & above & (numbers <= high)):
         bracket = "(" if open_low else "["
@@ -214,7 +216,8 @@ def check_range(
 def check_divides(whole_name: str, whole: int, parts_name: str, parts: int) -> None:
     """Raise ConfigError naming the nearest numbers that divide, if `parts` does not."""
     if whole % parts:
-        divisors = [d for d in range(1, whole + 1) if whole % d == 0]
+        small = [d for d in range(1, math.isqrt(whole) + 1) if whole % d == 0]
+        divisors = sorted({*small, *(whole // d for d in small)})
         below = [d for d in divisors if d < parts][-1:]
         near = [*below, *[d for d in divisors if d > parts][:1]]
         raise ConfigError(

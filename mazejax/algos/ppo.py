@@ -80,6 +80,11 @@ class PPO(Algorithm):
     def validate(self) -> None:
         """Raise ConfigError for numbers out of range and sizes that do not divide."""
         super().validate()
+        if not hasattr(self.network, "build"):
+            raise ConfigError(
+                f"network: expected a template such as MLPActorCritic(), got "
+                f"{type(self.network).__name__}"
+            )
         check_positive_integers(self, "num_steps", "num_epochs", "num_minibatches")
         check_divides(
             "num_envs * num_steps", self.steps_per_update, "num_minibatches", self.num_minibatches
@@ -95,7 +100,7 @@ class PPO(Algorithm):
         if self.learning_rate_schedule not in _SCHEDULES:
             raise ConfigError(
                 f"learning_rate_schedule: unknown {self.learning_rate_schedule!r}; "
-                f"{did_you_mean(self.learning_rate_schedule, _SCHEDULES)}"
+                f"{did_you_mean(str(self.learning_rate_schedule), _SCHEDULES)}"
             )
 
     @property
@@ -157,11 +162,11 @@ class PPO(Algorithm):
             variables, optimizer = carry
             epoch, index = step // self.num_minibatches, step % self.num_minibatches
             rows = minibatch.shuffled_rows(packed, jax.random.fold_in(key, epoch), index, size)
-            gradient, losses = self._gradient(variables, unpack(rows))
+            gradient, parts = self._gradient(variables, unpack(rows))
             norm = optax.tree.norm(gradient)
             change, optimizer = self._optimizer().update(gradient, optimizer)
             variables = jax.tree.map(lambda v, c: v - rate * c, variables, change)
-            return (variables, optimizer), {**losses, "optimizer/grad_norm": norm}
+            return (variables, optimizer), {**parts, "optimizer/grad_norm": norm}
 
         (variables, optimizer), steps = jax.lax.scan(
             one_minibatch,
@@ -259,5 +264,5 @@ class PPO(Algorithm):
     def _learning_rate(self, updates: Counter) -> Array:
         if self.learning_rate_schedule == "constant":
             return jnp.asarray(self.learning_rate, jnp.float32)
-        left = jnp.maximum(1.0 - updates.to_float() / self.num_updates, 0.0)
+        left = jnp.maximum(1.0 - updates.to_float() / float(self.num_updates), 0.0)
         return self.learning_rate * left

@@ -6,6 +6,7 @@ starts with the key.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -114,10 +115,14 @@ def _as_hydra_wants(argument: str) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    """Key and reason of an error, from the innermost cause that names them."""
-    innermost = error
-    while innermost.__cause__ is not None:
-        innermost = innermost.__cause__
-    key = getattr(innermost, "full_key", None)
-    text = str(innermost).split("\n")[0]
-    return f"{key}: {text}" if key and not text.startswith(str(key)) else text
+    """Key and reason of an error, found along its chain of causes."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    keys = [getattr(link, "full_key", None) for link in reversed(chain)]
+    keys += re.findall(r"override \+*([^\s=]+)=", str(error))
+    key = next((str(key) for key in keys if key), "")
+    reason = str(chain[-1]).split("\n")[0].replace("$FULL_KEY", key)
+    if reason.endswith("is not Optional"):
+        reason = "must not be null"
+    return reason if reason.startswith(key) else f"{key}: {reason}"

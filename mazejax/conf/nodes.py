@@ -88,12 +88,13 @@ def _dotted(cls: type, prefix: str) -> set[str]:
 
 def _node_field(hint: Any, field: dataclasses.Field) -> tuple[str, Any, dataclasses.Field]:
     if isinstance(hint, type) and issubclass(hint, Pytree):
-        inner = node(hint)
+        inner: Any = node(hint)  # type: ignore[arg-type]  # mypy takes the class for an instance
         return field.name, inner, dataclasses.field(default_factory=inner)
     default: Any = to_config(field.default)
     if isinstance(default, list):
         listed = types.GenericAlias(list, typing.get_args(hint)[0])
-        return field.name, listed, dataclasses.field(default_factory=default.copy)
+        copy: Any = default.copy
+        return field.name, listed, dataclasses.field(default_factory=copy)
     return field.name, _plain(hint), dataclasses.field(default=default)
 
 

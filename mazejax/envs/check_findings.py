@@ -101,7 +101,7 @@ def check_arrays(method: str, name: str, tree: PyTree) -> Iterator[Finding]:
                 f"{method}: {path}: got {got}, expected a dtype of its own; "
                 f"write jnp.asarray(value, dtype)"
             )
-        elif str(leaf.dtype) in _WIDE:
+        elif got.split("[")[0] in _WIDE:
             yield error(f"{method}: {path}: got {got}, expected 32 bits or fewer; give a dtype")
 
 

@@ -8,6 +8,7 @@ about many envs in `check_vector`.
 import copy
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.extend.core
@@ -153,7 +154,7 @@ def observations_fit(trial: Trial) -> Iterator[Finding]:
 
 def repeated_calls_agree(trial: Trial) -> Iterator[Finding]:
     """A second call with equal arguments gives the same bits: nothing is kept outside the state."""
-    pairs = [("reset", trial.first, trial.plain_reset())]
+    pairs: list[tuple[str, Any, Any]] = [("reset", trial.first, trial.plain_reset())]
     for index, before in enumerate(trial.states_before()[:2]):
         pairs.append(("step", trial.steps[index], trial.plain_step(before, index)))
     for method, one, other in pairs:
@@ -215,7 +216,8 @@ def keys_are_used_once(trial: Trial) -> Iterator[Finding]:
 
 def jit_agrees(trial: Trial) -> Iterator[Finding]:
     """Compiled calls give what calls outside jit give, within 1e-6, in the same dtypes."""
-    pairs = [("reset", trial.first, trial.call("reset", trial.jit_reset, trial.env, trial.key))]
+    compiled_reset = trial.call("reset", trial.jit_reset, trial.env, trial.key)
+    pairs: list[tuple[str, Any, Any]] = [("reset", trial.first, compiled_reset)]
     for index, before in enumerate(trial.states_before()):
         args = (trial.env, trial.keys[index], before, trial.action(index))
         pairs.append(("step", trial.steps[index], trial.call("step", trial.jit_step, *args)))
@@ -264,7 +266,7 @@ STAGES: tuple[tuple[Rule, ...], ...] = (
 """Rules in the order in which a person would debug; a stage relies on those before it."""
 
 
-def _cast(value: object, want: str) -> str:
+def _cast(value: Any, want: str) -> str:
     if np.shape(value) != ():
         return "return a scalar: sum or squeeze it"
     return f"convert it with jnp.asarray(value, {want.removesuffix('[]')!r})"

@@ -16,7 +16,7 @@ import numpy as np
 from mazejax import base, random
 from mazejax.envs.base import Env, select
 from mazejax.envs.check_findings import CallFailed, Finding, on_host
-from mazejax.envs.parameters import leaf_paths
+from mazejax.envs.parameters import leaf_path
 from mazejax.errors import ConfigError
 from mazejax.spaces.base import Space
 from mazejax.types import Array, Key, PyTree, Step
@@ -176,9 +176,9 @@ def walk(env: Env, key: Key, keys: Key, actions: PyTree) -> Walk:
 def limit_path(env: Env) -> str | None:
     """Path of the number `max_steps` in the env, for `set_leaves`, if it has one."""
     try:
-        path = leaf_paths(env, "max_steps")
+        path = leaf_path(env, "max_steps")
     except ConfigError:
         return None
-    limit = functools.reduce(getattr, path, env)
+    limit: Any = functools.reduce(getattr, path, env)
     whole = np.ndim(limit) == 0 and jnp.issubdtype(jnp.result_type(limit), jnp.integer)
     return ".".join(path) if whole else None

@@ -7,6 +7,7 @@ episode ended. All must agree.
 
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,8 +52,8 @@ def _differences(trial: Trial, key: Key) -> dict[tuple[str, str], PyTree]:
     """By strategy and name, trees of bools [T, N]: where a VectorEnv differs from envs alone."""
     limit = limit_path(trial.env)
     # Limits of 3, 4, 5, ... so that some env ends in almost every step.
-    batched = limit and {limit: _SHORTEST_LIMIT + np.arange(trial.num_envs)}
-    vectors = {name: VectorEnv(trial.env, trial.num_envs, name, batched) for name in STRATEGIES}
+    limits: dict[str, Any] = {limit: _SHORTEST_LIMIT + np.arange(trial.num_envs)} if limit else {}
+    vectors = {name: VectorEnv(trial.env, trial.num_envs, name, limits) for name in STRATEGIES}
     sample = jax.vmap(trial.action_space.sample)
 
     def one_step(state: VectorState, _: None) -> tuple[VectorState, dict]:

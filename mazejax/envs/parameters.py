@@ -1,63 +1,73 @@
 """The numbers of an env, found and replaced by name through its wrappers.
 
 A plain field name reaches the one place in the stack that has it; where several have
-it, a dotted path such as `env.core_env.gravity` tells them apart.
+it, a dotted path such as `env.core_env.gravity`, or its end, tells them apart.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 from mazejax.base import Pytree
 from mazejax.errors import ConfigError, did_you_mean
 
+P = TypeVar("P", bound=Pytree)
 
-def leaf_paths(tree: Pytree, name: str) -> tuple[str, ...]:
+
+def leaf_path(tree: Pytree, name: str) -> tuple[str, ...]:
     """Path to the number of this name, as field names from the outside in.
 
     Raises ConfigError if no leaf field has the name, or if several have.
     """
-    known = {".".join(path): path for path in _walk(tree, ())}
-    found = [path for dotted, path in known.items() if dotted == name or path[-1] == name]
-    if name in known:
-        found = [known[name]]
-    if not found:
-        suggestion = did_you_mean(name, {path[-1] for path in known.values()})
-        raise ConfigError(
-            f"{tree.name if hasattr(tree, 'name') else tree}: has no number {name!r}; {suggestion}"
-        )
+    fields = {".".join(path): (path, is_static) for path, is_static in _walk(tree, ())}
+    ends = [dotted for dotted in fields if f".{dotted}".endswith(f".{name}")]
+    found = [dotted for dotted in ends if not fields[dotted][1]]
+    if name in found:
+        found = [name]
     if len(found) > 1:
-        choices = " or ".join(repr(".".join(path)) for path in found)
+        choices = " or ".join(map(repr, found))
         raise ConfigError(f"{name!r} stands in several places; say {choices}")
-    return found[0]
+    if found:
+        return fields[found[0]][0]
+    where = getattr(tree, "name", type(tree).__name__)
+    if ends:
+        raise ConfigError(
+            f"{where}: {name!r} is no number that may vary but a static field, which decides "
+            f"shapes or code; make an env for each value"
+        )
+    numbers = [dotted for dotted, (_, is_static) in fields.items() if not is_static]
+    known = numbers if "." in name else {dotted.rpartition(".")[2] for dotted in numbers}
+    raise ConfigError(f"{where}: has no number {name!r}; {did_you_mean(name, known)}")
 
 
 def get_leaf(tree: Pytree, name: str) -> Any:
     """The number of this name."""
     value: Any = tree
-    for field in leaf_paths(tree, name):
+    for field in leaf_path(tree, name):
         value = getattr(value, field)
     return value
 
 
-def set_leaves(tree: Pytree, values: dict[str, Any]) -> Pytree:
+def set_leaves(tree: P, values: dict[str, Any]) -> P:
     """Copy of the env with these numbers, by name; traced values are welcome."""
     for name, value in values.items():
-        tree = _set(tree, leaf_paths(tree, name), value)
+        tree = _set(tree, leaf_path(tree, name), value)
     return tree
 
 
-def _walk(tree: Pytree, prefix: tuple[str, ...]) -> list[tuple[str, ...]]:
-    paths = []
-    for field in dataclasses.fields(tree):  # type: ignore[arg-type]
-        value = getattr(tree, field.name)
-        if dataclasses.is_dataclass(value) and not field.metadata.get("static"):
-            paths += _walk(value, (*prefix, field.name))
-        elif not field.metadata.get("static"):
-            paths.append((*prefix, field.name))
-    return paths
+def _walk(tree: Any, prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """(path, whether static) of every field that is not a dataclass with fields of its own."""
+    for field in dataclasses.fields(tree):
+        # Ours say `static`, those of flax `pytree_node=False`.
+        is_static = field.metadata.get("static") or field.metadata.get("pytree_node") is False
+        path, value = (*prefix, field.name), getattr(tree, field.name)
+        if dataclasses.is_dataclass(value) and not is_static:
+            yield from _walk(value, path)
+        else:
+            yield path, bool(is_static)
 
 
-def _set(tree: Pytree, path: tuple[str, ...], value: Any) -> Pytree:
+def _set(tree: Any, path: tuple[str, ...], value: Any) -> Any:
     head, *rest = path
     inner = _set(getattr(tree, head), tuple(rest), value) if rest else value
-    return dataclasses.replace(tree, **{head: inner})  # type: ignore[type-var]
+    return dataclasses.replace(tree, **{head: inner})

@@ -40,12 +40,12 @@ class MLPActorCritic(Pytree):
         """Raise ConfigError for an unknown activation or a width that is not positive."""
         if self.activation not in ACTIVATIONS:
             raise ConfigError(
-                f"network.activation: unknown {self.activation!r}; "
+                f"activation: unknown {self.activation!r}; "
                 f"{did_you_mean(str(self.activation), ACTIVATIONS)}"
             )
         if not isinstance(self.hidden, tuple) or not all(map(_is_width, self.hidden)):
             raise ConfigError(
-                f"network.hidden: must be positive integers such as (64, 64), got {self.hidden!r}"
+                f"hidden: must be positive integers such as (64, 64), got {self.hidden!r}"
             )
 
     def build(self, observation_space: Space, action_space: Space) -> ActorCritic:

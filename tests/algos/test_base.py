@@ -166,6 +166,11 @@ def episode_key(root, row):
     return jax.random.fold_in(jax.random.fold_in(root, row), 0)
 
 
+def test_evaluation_by_something_that_is_no_key_is_refused():
+    with pytest.raises(ConfigError, match="expected a typed key"):
+        Nothing(ENV).evaluate((), 0)
+
+
 def test_evaluation_draws_from_its_own_key_and_not_from_that_of_training():
     algorithm = Nothing(ENV)
     evaluate = jax.jit(lambda key: algorithm.evaluate((), key, num_episodes=32).lengths)
@@ -199,7 +204,12 @@ def test_evaluation_draws_from_its_own_key_and_not_from_that_of_training():
         ({"gamma": "often"}, "gamma: must be a number, got 'often'"),
         ({"ent_coef": -1e-9}, "ent_coef: must be finite and in [0, inf], got -1e-09"),
         ({"ent_coef": np.array([0.1, np.nan])}, "ent_coef: must be finite"),
+        ({"value_clip": "0.1"}, "value_clip: must be a number, got '0.1'"),
+        ({"value_clip": True}, "value_clip: must be a number, got True"),
         ({"value_clip": 0}, "value_clip: must be finite and in (0, inf], got 0"),
+        ({"auto_reset": "alwys"}, "auto_reset: unknown 'alwys'; did you mean 'always'?"),
+        ({"network": 3}, "network: expected a template such as MLPActorCritic(), got int"),
+        ({"learning_rate_schedule": None}, "learning_rate_schedule: unknown None; known names: "),
         (
             {"learning_rate_schedule": "linaer"},
             "learning_rate_schedule: unknown 'linaer'; did you mean 'linear'?",
@@ -220,6 +230,7 @@ def test_wrong_fields_meet_one_sentence_that_begins_with_their_name(fields, mess
         (1, 1, 4, "1"),
         (4, 1, 8, "4"),
         (1, 97, 4, "1, 97"),
+        (2**20, 64, 7, "4, 8"),
     ],
 )
 def test_sizes_that_do_not_divide_name_the_nearest_that_do(num_envs, num_steps, parts, nearest):

@@ -80,7 +80,7 @@ PATTERNS = {
     "all truncated in every step": ends(truncated_at=1),
     "all truncated and terminated at once": ends(terminated_at=3, truncated_at=3),
 }
-BEGIN = jnp.full(N, 5.0)
+BEGIN = jnp.full(N, 5.0, jnp.float32)
 
 
 def value_of(obs, memory):

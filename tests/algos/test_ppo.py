@@ -341,6 +341,8 @@ def test_the_learning_rate_falls_linearly_to_zero_at_the_end():
     )
     rates = [algorithm._learning_rate(Counter.zero().add(n)) for n in range(6)]
     np.testing.assert_allclose(rates, [0.8, 0.6, 0.4, 0.2, 0.0, 0.0], atol=1e-6)
+    endless = algorithm.replace(total_steps=10**15)
+    assert endless._learning_rate(Counter.zero()) == np.float32(0.8)
     constant = algorithm.replace(learning_rate_schedule="constant")
     assert constant._learning_rate(Counter.zero().add(3)) == np.float32(0.8)
 

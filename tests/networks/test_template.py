@@ -56,14 +56,14 @@ def test_the_activation_is_used(activation):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"activation": "tan"}, "network.activation: unknown 'tan'; did you mean 'tanh'?"),
+        ({"activation": "tan"}, "activation: unknown 'tan'; did you mean 'tanh'?"),
         (
             {"activation": "swish"},
-            "network.activation: unknown 'swish'; known names: elu, gelu, relu",
+            "activation: unknown 'swish'; known names: elu, gelu, relu",
         ),
-        ({"activation": None}, "network.activation: unknown None; known names: elu, gelu, relu"),
-        ({"hidden": 64}, "network.hidden: must be positive integers such as (64, 64), got 64"),
-        ({"hidden": (0,)}, "network.hidden: must be positive integers such as (64, 64), got (0,)"),
+        ({"activation": None}, "activation: unknown None; known names: elu, gelu, relu"),
+        ({"hidden": 64}, "hidden: must be positive integers such as (64, 64), got 64"),
+        ({"hidden": (0,)}, "hidden: must be positive integers such as (64, 64), got (0,)"),
         ({"hidden": (8, -1)}, "got (8, -1)"),
         ({"hidden": (2.0,)}, "got (2.0,)"),
         ({"hidden": (True,)}, "got (True,)"),
@@ -78,7 +78,7 @@ def test_wrong_fields_meet_one_sentence(fields, message):
 
 
 def test_replacing_a_field_validates_again():
-    with pytest.raises(ConfigError, match=r"network\.hidden"):
+    with pytest.raises(ConfigError, match="hidden: must be"):
         MLPActorCritic().replace(hidden=(-1,))
     with pytest.raises(ConfigError, match="did you mean 'hidden'"):
         MLPActorCritic().replace(hiden=(8,))

@@ -171,7 +171,7 @@ class PoisonedReward(EndlessReward):
 
 def test_a_reward_that_is_not_finite_stops_with_the_state_before_it(tmp_path):
     run = RunContext("ppo", PoisonedReward(), directory=tmp_path / "run", **TINY)
-    with pytest.raises(EnvError, match="update 3: reward is not finite.*checkpoint 2"):
+    with pytest.raises(EnvError, match=r"update 3: reward is not finite.*checkpoint 2"):
         run.train()
     batch = np.load(run.directory / "nonfinite_update_3.npz")
     assert np.isnan(batch["transitions.reward"]).sum() == TINY["num_envs"]
@@ -230,7 +230,7 @@ checkpoint.save = acknowledged
 if (directory / "config.json").exists():
     run = RunContext.load(directory)
 else:
-    run = tiny_run(directory, total_steps=150 * 32, num_checkpoints=150, num_evaluations=0)
+    run = tiny_run(directory, total_steps=60 * 32, num_checkpoints=60, num_evaluations=0)
 print("START", checkpoint.latest(directory) or 0, flush=True)
 run.train()
 print("DONE", digest(run.state), flush=True)
@@ -247,7 +247,7 @@ def kill_storm(directory, kills, generator):
         if kills:
             while not lines[-1].startswith(("ACK", "DONE")) and process.poll() is None:
                 lines.append(process.stdout.readline())
-            time.sleep(generator.uniform(0.0, 0.8))
+            time.sleep(generator.uniform(0.0, 2.0))
             process.kill()
             kills -= 1
         out, err = process.communicate(timeout=100)
@@ -261,7 +261,7 @@ def kill_storm(directory, kills, generator):
 
 
 @pytest.mark.parametrize(
-    "kills", [3, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "kills", [2, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )
 def test_kill_dash_nine_loses_no_acknowledged_checkpoint(tmp_path, kills):
     generator = np.random.default_rng(kills)

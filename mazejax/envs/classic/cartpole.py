@@ -19,8 +19,8 @@ import numpy as np
 from mazejax import random
 from mazejax.base import Pytree, is_concrete, static
 from mazejax.envs.base import flag
-from mazejax.envs.classic.drawing import draw_cartpole
 from mazejax.envs.classic.angles import sin_cos
+from mazejax.envs.classic.drawing import draw_cartpole
 from mazejax.envs.conversion import ActionConversion, ObservationConversion
 from mazejax.envs.core import CoreEnv, CoreReset, CoreStep
 from mazejax.errors import ConfigError
