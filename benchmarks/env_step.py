@@ -99,7 +99,6 @@ def cases() -> dict[str, Callable[[], list[Contender]]]:
     table["expensive reset 2048"] = lambda: [
         ours(ExpensiveReset(), 2048, 20, auto_reset="always", key_impl="threefry2x32"),
         ours(ExpensiveReset(), 2048, 20, auto_reset="always"),
-        ours(ExpensiveReset(), 2048, 200, auto_reset="compact"),
         ours(ExpensiveReset(), 2048, 200),
     ]
     for name, length in (("Breakout-MinAtar", 100), ("Asterix-MinAtar", 30)):

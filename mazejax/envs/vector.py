@@ -39,7 +39,7 @@ class VectorEnv(Pytree):
         VectorEnv(env, 64, batched={"gravity": jnp.linspace(8.0, 12.0, 64)})
 
     steps 64 different worlds. `auto_reset` is `always` (reset all, select), `compact`
-    (reset only those that ended) or `auto` (by their counted cost); all give the same
+    (reset only those that ended) or `auto` (by the counted cost of a reset); all give the same
     trajectories. A key of another implementation than `key_impl` seeds one of it.
     """
 
@@ -207,6 +207,4 @@ def _take(values: Array, rows: Array | None) -> Array:
 @functools.lru_cache(maxsize=256)
 def _cheapest_strategy(env: Env, key_impl: str) -> str:
     key = jax.eval_shape(lambda: random.key(0, key_impl))
-    state = jax.eval_shape(env.reset_state, key)
-    action = jax.eval_shape(env.action_space.sample, key)
-    return reset_strategies.choose(env.reset_state, env.step_state, (key,), (key, state, action))
+    return reset_strategies.choose(env.reset_state, key)
