@@ -1,8 +1,8 @@
 """The rules of `check_env` about single calls: what is declared, called and traced.
 
 A rule looks at a `Trial` and yields findings; rules of a later stage may rely on what
-an earlier one has established. Rules about whole episodes are in `check_runs`, those
-about many envs in `check_vector`.
+an earlier one has established. Rules about whole episodes are in `runs`, those
+about many envs in `vector`.
 """
 
 import copy
@@ -16,7 +16,7 @@ import numpy as np
 
 from mazejax.base import Pytree
 from mazejax.envs.base import Env
-from mazejax.envs.check_findings import (
+from mazejax.envs.check.findings import (
     TOLERANCE,
     Finding,
     check_arrays,
@@ -29,7 +29,7 @@ from mazejax.envs.check_findings import (
     signature,
     warning,
 )
-from mazejax.envs.check_trial import Rule, Trial
+from mazejax.envs.check.trial import Rule, Trial
 from mazejax.spaces.base import Space
 from mazejax.types import Step
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from mazejax import random
 from mazejax.envs.base import Env, select
-from mazejax.envs.check_findings import TOLERANCE, Finding, error, leaves, without_keys
-from mazejax.envs.check_trial import Rule, Trial, limit_path
+from mazejax.envs.check.findings import TOLERANCE, Finding, error, leaves, without_keys
+from mazejax.envs.check.trial import Rule, Trial, limit_path
 from mazejax.envs.parameters import set_leaves
 from mazejax.envs.reset import STRATEGIES
 from mazejax.envs.vector import VectorEnv, VectorState

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mazejax.base import Pytree
-from mazejax.envs.check_findings import (
+from mazejax.envs.check.findings import (
     TOLERANCE,
     Finding,
     check_contained,
@@ -22,7 +22,7 @@ from mazejax.envs.check_findings import (
     warning,
     without_keys,
 )
-from mazejax.envs.check_trial import Rule, Trial, limit_path, walk
+from mazejax.envs.check.trial import Rule, Trial, limit_path, walk
 from mazejax.errors import ConfigError
 from mazejax.types import Array, PyTree
 

@@ -2,7 +2,7 @@
 
 Everything is computed once, when a rule first asks for it, and an exception in the
 author's code comes out as a `CallFailed` that knows the method. The rules themselves
-are in `check_rules` and `check_runs`.
+are in `rules` and `runs`.
 """
 
 import functools
@@ -15,7 +15,7 @@ import numpy as np
 
 from mazejax import base, random
 from mazejax.envs.base import Env, select
-from mazejax.envs.check_findings import CallFailed, Finding, on_host
+from mazejax.envs.check.findings import CallFailed, Finding, on_host
 from mazejax.envs.parameters import leaf_path
 from mazejax.errors import ConfigError
 from mazejax.spaces.base import Space

@@ -1,6 +1,6 @@
 """`check_env`: whether an env keeps its contract, found out by calling, tracing and running it.
 
-The rules stand in `check_rules`, `check_runs` and `check_vector`, in the order in which
+The rules stand in `rules`, `runs` and `vector`, in the order in which
 a person would debug; here they are run and reported, with what the env costs.
 """
 
@@ -11,16 +11,16 @@ from collections.abc import Iterator
 import jax
 
 from mazejax import random
-from mazejax.envs import check_rules, check_runs, check_vector
 from mazejax.envs.base import Env
-from mazejax.envs.check_findings import CallFailed, Finding, failure
-from mazejax.envs.check_trial import Rule, Trial
+from mazejax.envs.check import rules, runs, vector
+from mazejax.envs.check.findings import CallFailed, Finding, failure
+from mazejax.envs.check.trial import Rule, Trial
 from mazejax.envs.reset import primitive_cost
 from mazejax.envs.vector import VectorEnv, VectorState
 from mazejax.errors import ConfigError, EnvError
 from mazejax.types import Array, Key
 
-_STAGES = (*check_rules.STAGES, check_runs.RULES, check_vector.RULES)
+_STAGES = (*rules.STAGES, runs.RULES, vector.RULES)
 
 
 @dataclasses.dataclass(frozen=True)
