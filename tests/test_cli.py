@@ -29,6 +29,7 @@ REFUSED = {
     "env": ("env: cannot read 'env'", "key=value"),
     "env=CartPole-v1 env_parameters.gravitee=1": ("env_parameters: ", "gravity"),
     "env=CartPole-v1 env_parameters.gravity=strong": ("env_parameters: ", "must be a number"),
+    "env=CartPole-v1 env_parameters.gravity=nan": ("env_parameters: gravity: ", "got nan"),
     "env=CartPole-v1 env_parameters.mass_pole=-1": ("env_parameters: ", "positive"),
     "env=CartPole-v1 env_parameters.max_steps=0": ("env_parameters: ", "at least 1"),
     "env=CartPole-v1 algorithm=pppo": ("algorithm: unknown 'pppo'", "ppo"),

@@ -4,12 +4,15 @@ It keeps the time, converts actions on the way in and states on the way out, and
 plain `Env` to everything else.
 """
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mazejax.base import Pytree
 from mazejax.envs.base import Env, StateStep
 from mazejax.envs.conversion import ActionConversion, ObservationConversion
 from mazejax.envs.core import CoreEnv
+from mazejax.errors import ConfigError
 from mazejax.spaces.base import Space
 from mazejax.types import SINGLE_ACTOR, Array, Key, PyTree, Scene
 
@@ -29,6 +32,13 @@ class MazeEnv(Env):
     core_env: CoreEnv
     observation_conversion: ObservationConversion
     action_conversion: ActionConversion
+
+    def validate(self) -> None:
+        """Raise ConfigError for a number that is nan, in the core env or a conversion."""
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self):
+            if isinstance(leaf, (float, np.ndarray)) and np.isnan(leaf).any():
+                name = jax.tree_util.keystr(path, simple=True, separator=".").split(".")[-1]
+                raise ConfigError(f"{name}: must be a number, got nan, in {self.name}")
 
     @property
     def observation_space(self) -> Space:
