@@ -20,7 +20,7 @@ SIZES = (64, 1024, 16384)
 
 
 def ours(
-    env: Any, num_envs: int, length: int, trajectory: bool = False, **options: Any
+    env: Any, num_envs: int, length: int, trajectory: bool = False, label: str = "", **options: Any
 ) -> Contender:
     """Our env with random actions; the observations are summed so that they are computed."""
     envs = mazejax.VectorEnv(env, num_envs, **options)
@@ -39,7 +39,7 @@ def ours(
         (_, state, total), stored = jax.lax.scan(one_step, (obs, state, zero), length=length)
         return (total, stored) if trajectory else total
 
-    name = " ".join(["mazejax", *(str(v) for v in options.values())])
+    name = label or " ".join(["mazejax", *(str(v) for v in options.values())])
     return Contender(name, run, num_envs * length)
 
 
@@ -85,7 +85,7 @@ def cases() -> dict[str, Callable[[], list[Contender]]]:
         table[f"CartPole-v1 {n}"] = lambda n=n, g=gymnax_length, t=length: [
             gymnax_loop("CartPole-v1", n, g),
             ours(make("CartPole-v1"), n, t),
-            ours(make("gymnax/CartPole-v1"), n, t // 4, auto_reset="always"),
+            ours(make("gymnax/CartPole-v1"), n, t // 4, label="mazejax, gymnax's env"),
         ]
         table[f"CartPole-v1 {n} trajectory"] = lambda n=n, g=gymnax_length, t=length: [
             gymnax_loop("CartPole-v1", n, g, trajectory=True),

@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "ActionHead": "mazejax.networks.heads",
         "ActorCritic": "mazejax.networks.policy",
         "MLPActorCritic": "mazejax.networks.template",
+        "OutputDense": "mazejax.networks.blocks",
         "TwinDense": "mazejax.networks.blocks",
         "ValueHead": "mazejax.networks.heads",
     },

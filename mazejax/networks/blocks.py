@@ -45,6 +45,31 @@ class TwinDense(nn.Module):
         return left, right
 
 
+class OutputDense(nn.Module):
+    """Dense layer for few outputs, whose kernel is stored as [outputs, features].
+
+    The gradient of such a kernel is then a product of the outputs' side with the features,
+    which XLA on the CPU computes ten times faster than the same numbers the other way
+    round: a tenth of the whole gradient of a 64x64 network.
+    """
+
+    features: int
+    kernel_init: Callable
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[..., features] of x [..., D]."""
+
+        def init(key: Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> Array:
+            return self.kernel_init(key, shape[::-1], dtype).T
+
+        kernel = self.param("kernel", init, (self.features, x.shape[-1]))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        contract_last = (((x.ndim - 1,), (1,)), ((), ()))
+        out = jax.lax.dot_general(x, kernel, contract_last)
+        return out + jnp.expand_dims(bias, range(out.ndim - 1))
+
+
 def _twice(init: Callable) -> Callable:
     """Initializer of two kernels of half the width, drawn independently, side by side."""
 

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mazejax.networks.blocks import OutputDense
 from mazejax.spaces.base import Space
 from mazejax.spaces.mapper import DistributionMapper
 from mazejax.types import Array, PyTree
@@ -31,7 +32,7 @@ class ActionHead(nn.Module):
         free = {path for path in wanted if path[-1] == "log_std"}
         width = sum(math.prod(shape) for path, shape in wanted.items() if path not in free)
         init = nn.initializers.orthogonal(self.kernel_scale)
-        out = nn.Dense(width, kernel_init=init, name="dense")(features)
+        out = OutputDense(width, init, name="dense")(features)
         batch, start, parameters = out.shape[:-1], 0, {}
         for path, shape in wanted.items():
             if path in free:

@@ -57,7 +57,7 @@ def test_the_weights_are_one_dense_layer_and_one_number_for_each_spread(name):
     _, variables = head(space)
     weights = dict(variables["params"])
     dense = weights.pop("dense")
-    assert dense["kernel"].shape == (D, outputs) and dense["bias"].shape == (outputs,)
+    assert dense["kernel"].shape == (outputs, D) and dense["bias"].shape == (outputs,)
     assert sum(leaf.size for leaf in weights.values()) == spreads
     assert all(key.endswith("log_std") and (leaf == 0).all() for key, leaf in weights.items())
 
@@ -78,7 +78,7 @@ def test_the_first_policy_is_nearly_uniform_and_gaussians_begin_with_deviation_o
 def test_the_kernel_is_orthogonal_with_the_scale():
     _, variables = head(Discrete(3), kernel_scale=0.01)
     kernel = variables["params"]["dense"]["kernel"]
-    np.testing.assert_allclose(kernel.T @ kernel, 1e-4 * np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(kernel @ kernel.T, 1e-4 * np.eye(3), atol=1e-9)
 
 
 def test_equal_dict_spaces_in_another_order_give_the_same_function_of_the_weights():

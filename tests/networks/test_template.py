@@ -29,7 +29,7 @@ def test_the_default_is_two_networks_of_two_layers_of_64():
 def test_any_number_of_layers_of_any_width_can_be_built(hidden):
     params = shapes(MLPActorCritic(hidden))["params"]
     last = hidden[-1] if hidden else 3
-    assert params["policy"]["dense"]["kernel"] == (last, 2)
+    assert params["policy"]["dense"]["kernel"] == (2, last)
     assert params["value"]["dense"]["kernel"] == (last, 1)
     kernels = 1 + 2 * (len(hidden) - 1) if hidden else 0
     assert len(params.get("torso", {})) == kernels
