@@ -234,7 +234,7 @@ LINEAR = PPO(
 
 def linear_variables():
     """For the observation 1: probabilities 1/4 and 3/4, value 2."""
-    policy = {"kernel": jnp.zeros((1, 2)), "bias": jnp.log(jnp.array([1.0, 3.0]))}
+    policy = {"kernel": jnp.zeros((2, 1)), "bias": jnp.log(jnp.array([1.0, 3.0]))}
     value = {"kernel": jnp.array([[2.0]]), "bias": jnp.zeros(1)}
     return {"params": {"policy": {"dense": policy}, "value": {"dense": value}}}
 
@@ -280,7 +280,7 @@ def test_the_gradient_of_the_loss_is_the_one_worked_by_hand():
     entropy = -(p * np.log(p)).sum()
     logits = np.array([0.375, -0.375]) + 0.1 * p * (np.log(p) + entropy)
     np.testing.assert_allclose(gradient["policy"]["dense"]["bias"], logits, rtol=1e-5)
-    np.testing.assert_allclose(gradient["policy"]["dense"]["kernel"], logits[None], rtol=1e-5)
+    np.testing.assert_allclose(gradient["policy"]["dense"]["kernel"], logits[:, None], rtol=1e-5)
     # Value: 0.5 * mean(1, -2) = -0.25
     np.testing.assert_allclose(gradient["value"]["dense"]["bias"], [-0.25], rtol=1e-5)
 
@@ -386,7 +386,7 @@ def test_the_smallest_sizes_work(sizes):
 def test_evaluation_acts_by_the_mode_or_by_draws():
     algorithm = PPO(ObservationActionReward(), network=MLPActorCritic(()))
     # The wanted action has probability 1 / (1 + e) = 0.27, the other one is the mode.
-    policy = {"kernel": jnp.array([[0.5, -0.5]]), "bias": jnp.zeros(2)}
+    policy = {"kernel": jnp.array([[0.5], [-0.5]]), "bias": jnp.zeros(2)}
     variables = linear_variables()
     variables["params"]["policy"] = {"dense": policy}
     evaluate = jax.jit(
