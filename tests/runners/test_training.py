@@ -230,18 +230,19 @@ checkpoint.save = acknowledged
 if (directory / "config.json").exists():
     run = RunContext.load(directory)
 else:
-    run = tiny_run(directory, total_steps=60 * 32, num_checkpoints=60, num_evaluations=0)
+    saves = {updates}
+    run = tiny_run(directory, total_steps=saves * 32, num_checkpoints=saves, num_evaluations=0)
 print("START", checkpoint.latest(directory) or 0, flush=True)
 run.train()
 print("DONE", digest(run.state), flush=True)
 """
 
 
-def kill_storm(directory, kills, generator):
+def kill_storm(directory, updates, kills, generator):
     """Kill training at random moments until the kills are spent; the final digest."""
     acknowledged = 0
     while True:
-        process = child(KILLED.format(directory=str(directory)))
+        process = child(KILLED.format(directory=str(directory), updates=updates))
         lines = [process.stdout.readline()]
         assert int(lines[0].split()[1]) >= acknowledged, "an acknowledged checkpoint was lost"
         if kills:
@@ -256,6 +257,7 @@ def kill_storm(directory, kills, generator):
         acknowledged = max([acknowledged, *(int(w[1]) for w in whole if w[0] == "ACK")])
         done = [words[1] for words in whole if words[0] == "DONE"]
         if done:
+            assert not kills, "the run ended before all kills were spent"
             return done[0]
         assert process.returncode == -signal.SIGKILL, err
 
@@ -265,8 +267,9 @@ def kill_storm(directory, kills, generator):
 )
 def test_kill_dash_nine_loses_no_acknowledged_checkpoint(tmp_path, kills):
     generator = np.random.default_rng(kills)
-    killed = kill_storm(tmp_path / "killed", kills, generator)
-    assert killed == kill_storm(tmp_path / "whole", 0, generator)
+    updates = 70 * kills  # a life makes 50 at most
+    killed = kill_storm(tmp_path / "killed", updates, kills, generator)
+    assert killed == kill_storm(tmp_path / "whole", updates, 0, generator)
 
 
 def test_mazejax_train_is_the_run_itself(tmp_path):
