@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
+from mazejax import random
 from mazejax.algos.base import Algorithm
 from mazejax.errors import ConfigError
 from mazejax.runners.program import compile_evaluation
@@ -56,10 +57,13 @@ def evaluate(
     max_steps: int = 100_000,
     deterministic: bool = True,
 ) -> Evaluation:
-    """Run the policy for that many episodes; an equal algorithm compiles once."""
+    """Run the policy for that many episodes; an equal algorithm compiles once.
+
+    All 64 bits of the seed count.
+    """
     if episodes < 1 or max_steps < 1:
         raise ConfigError(f"episodes and max_steps: must be positive, got {episodes}, {max_steps}")
     program = compile_evaluation(algorithm, episodes, max_steps, deterministic)
-    result = jax.device_get(program(variables, jax.random.key(seed)))
+    result = jax.device_get(program(variables, random.key(seed)))
     ended = np.asarray(result.ended)
     return Evaluation(result.returns[ended], result.lengths[ended], int((~ended).sum()))

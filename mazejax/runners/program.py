@@ -76,9 +76,7 @@ def strong_types(tree: PyTree) -> PyTree:
     """The tree without weak types, which would compile a second time after the first chunk."""
 
     def strong(leaf: jax.Array) -> jax.Array:
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return leaf
-        return jax.lax.convert_element_type(leaf, leaf.dtype)
+        return leaf if random.is_key(leaf) else jax.lax.convert_element_type(leaf, leaf.dtype)
 
     return jax.tree.map(strong, tree)
 

@@ -37,6 +37,8 @@ CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 POLICY_FILE = "best_policy.safetensors"
 
+_FRESH_EPISODES = 2**32  # above every seed of a run, and runs choose their policy by their own
+
 
 class Curve(NamedTuple):
     """One metric over a run."""
@@ -125,6 +127,10 @@ class RunContext:
         directory = Path(directory)
         config = read_run_config(directory)
         name = config["env"]["name"]
+        if name is not None and env is not None:
+            raise ConfigError(
+                f"{directory}: was trained on {name}, which is made by name; omit env"
+            )
         if name is None and env is None:
             raise ConfigError(
                 f"{directory}: was trained on an env object, {config['env']['repr']}; "
@@ -136,7 +142,7 @@ class RunContext:
             env if name is None else name,
             seed=config["seed"],
             directory=directory,
-            env_parameters=config["env"]["parameters"] if env is None else None,
+            env_parameters=config["env"]["parameters"],
             **{**algorithm, **config["run"], **changes},
         )
         run._load_best()
@@ -160,12 +166,13 @@ class RunContext:
     ) -> evaluating.Evaluation:
         """Returns of fresh episodes of the best policy.
 
-        The seed is not the one that chose the policy, so the result is not flattered.
+        No seed gives the episodes by which the policy was chosen, so the result is not
+        flattered.
         """
         return evaluating.evaluate(
             self.algorithm,
             self._policy_variables(),
-            seed,
+            _FRESH_EPISODES + seed,
             episodes,
             self.settings.max_episode_steps,
             deterministic,

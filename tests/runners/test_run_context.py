@@ -9,6 +9,7 @@ import pytest
 import mazejax
 from mazejax.envs.probe import ConstantReward
 from mazejax.errors import ConfigError, FileError, MazejaxError
+from mazejax.runners.evaluation import evaluate
 from mazejax.runners.run_context import RunContext
 from tests.runners.tiny import TINY, tiny_run
 
@@ -109,6 +110,24 @@ def test_an_env_object_trains_and_is_asked_for_when_loading(tmp_path):
         RunContext.load(run.directory)
     loaded = RunContext.load(run.directory, env=ConstantReward())
     assert loaded.evaluate(episodes=3).mean_return == 1.0
+
+
+def test_fresh_episodes_are_never_those_that_chose_the_policy(trained):
+    result = [
+        evaluate(trained.algorithm, trained._policy_variables(), seed, 7, deterministic=False)
+        for seed in (0, 1, 2**32)
+    ]
+    fresh = trained.evaluate(episodes=7, seed=0, deterministic=False)
+    assert fresh.returns.tolist() == result[2].returns.tolist()
+    assert fresh.returns.tolist() != result[0].returns.tolist()
+    assert result[0].returns.tolist() != result[1].returns.tolist()
+
+
+def test_a_run_made_by_name_keeps_its_parameters_and_takes_no_other_env(tmp_path):
+    run = tiny_run(tmp_path / "run", env_parameters={"gravity": 7.0}).train()
+    assert RunContext.load(run.directory).algorithm == run.algorithm
+    with pytest.raises(ConfigError, match=r"was trained on CartPole-v1.*omit env"):
+        RunContext.load(run.directory, env=ConstantReward())
 
 
 def test_an_algorithm_object_is_taken_as_it_is(tmp_path):
