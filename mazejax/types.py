@@ -25,7 +25,9 @@ class ActorID(NamedTuple):
     """Who acts: the key of the sub-step and the agent within it."""
 
     step_key: str
-    agent_id: int
+    """The role: it has spaces, conversions and a policy of its own."""
+    agent_id: int | None
+    """Which agent in that role; None: all of them at once, along a leading axis [A]."""
 
 
 SINGLE_ACTOR = ActorID("0", 0)

@@ -9,8 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mazejax.base import Pytree, is_concrete
+from mazejax.envs.structured import agent_axis, count_agents
 from mazejax.errors import EnvError
 from mazejax.spaces.base import Space
 from mazejax.spaces.shapes import check_shapes
@@ -22,13 +24,17 @@ class StateStep(NamedTuple):
 
     state: PyTree
     reward: Array
-    """float32."""
+    """float32 [], or [A] of agents that act at once."""
     terminated: Array
     """bool: the task ended."""
     truncated: Array
     """bool: the clock ended the episode."""
     info: dict[str, PyTree]
-    """Declared extras of one fixed structure."""
+    """Declared extras, of one fixed structure for every sub-step of the schedule.
+
+    `events` (an `EventLog`), `actor_done` (of the actor that stepped, bool [] or [A]),
+    and after the last sub-step `actor_rewards` (credit by sub-step), where the env has them.
+    """
 
 
 class Env(Pytree):
@@ -36,20 +42,41 @@ class Env(Pytree):
 
     A subclass defines `observation_space`, `action_space`, `reset_state`, `step_state`,
     `observe` and `time`, and may define `draw`. It does not reset itself when an
-    episode ends: `VectorEnv` does.
+    episode ends: `VectorEnv` does. A structured env has several sub-steps in a flat step:
+    `actors` lists who acts in them, and spaces go by step key.
     """
 
     compile_time: ClassVar[bool] = True
 
     @property
     def observation_space(self) -> Space:
-        """Space of every observation; it depends on static fields only."""
-        raise NotImplementedError
+        """Space of one agent's observation, where there is a single step key."""
+        return _only(self, self.observation_spaces, "observation_spaces")
 
     @property
     def action_space(self) -> Space:
-        """Space of every action; it depends on static fields only."""
-        raise NotImplementedError
+        """Space of one agent's action, where there is a single step key."""
+        return _only(self, self.action_spaces, "action_spaces")
+
+    @property
+    def observation_spaces(self) -> dict[str, Space]:
+        """Space of one agent's observation by step key; it depends on static fields only."""
+        return self._by_step_key("observation_space")
+
+    @property
+    def action_spaces(self) -> dict[str, Space]:
+        """Space of one agent's action by step key; it depends on static fields only."""
+        return self._by_step_key("action_space")
+
+    @property
+    def actors(self) -> tuple[ActorID, ...]:
+        """The schedule: who acts in which sub-step of a flat step."""
+        return (SINGLE_ACTOR,)
+
+    @property
+    def agent_counts(self) -> dict[str, int]:
+        """Agents per step key."""
+        return count_agents(self.actors)
 
     def reset_state(self, key: Key) -> PyTree:
         """First state of an episode; same structure, dtypes and weak types as after a step."""
@@ -73,7 +100,19 @@ class Env(Pytree):
 
     def actor_id(self, state: PyTree) -> ActorID:
         """Who acts next; known while tracing."""
-        return SINGLE_ACTOR
+        return self.actors[self.substep(state)]
+
+    def substep(self, state: PyTree) -> int:
+        """Sub-steps of the current flat step that are over; known while tracing."""
+        return 0
+
+    def maze_state(self, state: PyTree) -> PyTree:
+        """The problem's own state within the env's: the core env's, where there is one."""
+        return state
+
+    def actor_active(self, state: PyTree) -> Array:
+        """Whether the next actor acts, bool [] or [A]; else its action has no effect."""
+        return jnp.ones(agent_axis(self.actor_id(state), self.agent_counts), bool)
 
     def reset(self, key: Key) -> tuple[PyTree, PyTree]:
         """First observation and state of an episode."""
@@ -81,12 +120,14 @@ class Env(Pytree):
         return self.observe(state), state
 
     def step(self, key: Key, state: PyTree, action: PyTree) -> Step:
-        """One step without auto-reset. What happens after the end is not defined.
+        """One sub-step without auto-reset. What happens after the end is not defined.
 
         Raises SpaceError for an action of the wrong structure or shape, and outside jit
         for one that is not in the action space.
         """
-        check_action(self.action_space, action)
+        actor = self.actor_id(state)
+        space = self.action_spaces[actor.step_key]
+        check_action(space, action, agent_axis(actor, self.agent_counts))
         state, reward, terminated, truncated, info = self.step_state(key, state, action)
         return Step(self.observe(state), state, reward, terminated, truncated, info)
 
@@ -100,16 +141,33 @@ class Env(Pytree):
         """Short name for tables and files."""
         return type(self).__name__
 
+    def _by_step_key(self, name: str) -> dict[str, Space]:
+        """The space that a class with a single step key defines under this name."""
+        if not self._defines(name):
+            raise NotImplementedError(f"{type(self).__name__} defines neither {name} nor {name}s")
+        return {next(iter(self.agent_counts)): getattr(self, name)}
+
+    def _defines(self, name: str) -> bool:
+        return getattr(type(self), name) is not getattr(Env, name)
+
     def __str__(self) -> str:
         """The stack of wrappers, as in `TimeLimit<CartPole>`."""
         return self.name
 
 
 def check_action(space: Space, action: PyTree, batch_shape: tuple[int, ...] = ()) -> None:
-    """Raise SpaceError if the action does not fit: shapes always, values where concrete."""
+    """Raise SpaceError if an action fails to fit: shapes always, values where concrete."""
     check_shapes(space, action, "action", batch_shape)
-    if not batch_shape and is_concrete(action):
-        space.validate(jax.device_get(action), where="action")
+    if is_concrete(action):
+        values = jax.tree.map(np.asarray, jax.device_get(action))
+        # Spaces are products of intervals: they contain all rows if they contain the extremes.
+        axes = tuple(range(len(batch_shape)))
+        extremes = [jax.tree.map(lambda x, f=f: f(x, axis=axes), values) for f in (np.min, np.max)]
+        if batch_shape and all(map(space.contains, extremes)):
+            return
+        for row in np.ndindex(*batch_shape):
+            where = "action" + "".join(f"[{i}]" for i in row)
+            space.validate(jax.tree.map(lambda x, row=row: x[row], values), where=where)
 
 
 def select(chosen: Array, when_true: PyTree, when_false: PyTree) -> PyTree:
@@ -124,3 +182,10 @@ def select(chosen: Array, when_true: PyTree, when_false: PyTree) -> PyTree:
 def flag(value: Any = False) -> Array:
     """A bool scalar that is not weakly typed."""
     return jnp.asarray(value, dtype=bool)
+
+
+def _only(env: Env, spaces: dict[str, Space], name: str) -> Space:
+    if len(spaces) > 1:
+        choices = " or ".join(f"{name}[{key!r}]" for key in spaces)
+        raise EnvError(f"{env}: has a space for each of its step keys; ask for {choices}")
+    return next(iter(spaces.values()))

@@ -14,30 +14,42 @@ from mazejax.types import PyTree
 
 
 class ObservationConversion(Pytree):
-    """What an agent sees of the problem's state."""
+    """What an agent sees of the problem's state.
+
+    A mask of the actions that are allowed is an observation like others, bool, under the
+    name `<action>_mask` for an action of a Dict space, `action_mask` for a single one.
+    """
 
     compile_time: ClassVar[bool] = True
 
     def space(self) -> Space:
-        """Space of the observations; it depends on static fields only."""
+        """Space of the observations of one agent; it depends on static fields only."""
         raise NotImplementedError
 
     def maze_to_space(self, state: PyTree, agent: int) -> PyTree:
-        """Observation of the state for an agent (static)."""
+        """Observation of the state for one agent: an int, traced where agents act at once."""
         raise NotImplementedError
 
 
 class ActionConversion(Pytree):
-    """How an agent's action becomes an action of the problem, and back."""
+    """How an agent's action becomes an action of the problem, and back.
+
+    An action outside the space raises outside jit. In a compiled program, which cannot
+    raise, it is clipped to the nearest action of the space before it is converted,
+    unless the class says with `clip_actions = False` that its conversion gives every
+    action of the right shape a meaning.
+    """
 
     compile_time: ClassVar[bool] = True
+    clip_actions: ClassVar[bool] = True
+    """Whether actions are clipped to the space before they are converted."""
 
     def space(self) -> Space:
-        """Space of the actions; it depends on static fields only."""
+        """Space of the actions of one agent; it depends on static fields only."""
         raise NotImplementedError
 
     def space_to_maze(self, action: PyTree, state: PyTree, agent: int) -> PyTree:
-        """The problem's action for an agent's action in a state."""
+        """The problem's action for one agent's action in a state."""
         raise NotImplementedError
 
     def maze_to_space(self, maze_action: PyTree) -> PyTree:

@@ -8,7 +8,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from mazejax.base import Pytree
+import numpy as np
+
+from mazejax.base import Pytree, is_concrete
 from mazejax.errors import ConfigError, did_you_mean
 
 P = TypeVar("P", bound=Pytree)
@@ -53,6 +55,26 @@ def set_leaves(tree: P, values: dict[str, Any]) -> P:
     for name, value in values.items():
         tree = _set(tree, leaf_path(tree, name), value)
     return tree
+
+
+def check_batched(tree: Pytree, name: str, values: Any, num_envs: int) -> None:
+    """Raise ConfigError unless there is a number for every env, of the kind it replaces."""
+    number = get_leaf(tree, name)
+    wanted = (num_envs, *np.shape(number))
+    if np.shape(values) != wanted:
+        raise ConfigError(
+            f"batched[{name!r}]: got shape {np.shape(values)}, expected {wanted}, "
+            f"one value for every env"
+        )
+    if not is_concrete((values, number)):
+        return
+    given, like = np.asarray(values), np.asarray(number)
+    if given.dtype.kind not in "iuf" or (like.dtype.kind in "iu" and given.dtype.kind == "f"):
+        raise ConfigError(
+            f"batched[{name!r}]: got {given.dtype}, expected numbers such as {number!r}"
+        )
+    for extreme in (given.min(axis=0), given.max(axis=0)):
+        set_leaves(tree, {name: extreme.item() if extreme.ndim == 0 else extreme})
 
 
 def _walk(tree: Any, prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bool]]:

@@ -1,8 +1,8 @@
 """Auto-reset strategies: who is reset, and at what cost.
 
-All strategies here are exact: every env that ends gets a fresh state from a key of its
-own, so trajectories do not depend on the strategy. `choose` goes by the cost of a reset,
-counted in its traced program without compiling it.
+`always` and `compact` are exact: every env that ends gets a fresh state from a key of its
+own, so trajectories do not depend on which it is. `pool` takes a state made beforehand.
+`choose` goes by the cost of a reset, counted in its traced program without compiling it.
 """
 
 import math
@@ -17,7 +17,8 @@ from mazejax.envs.base import select
 from mazejax.errors import ConfigError, did_you_mean
 from mazejax.types import Array, PyTree
 
-STRATEGIES = ("always", "compact")
+EXACT_STRATEGIES = ("always", "compact")
+STRATEGIES = (*EXACT_STRATEGIES, "pool")
 
 ResetRows = Callable[[Array | None], PyTree]
 """Fresh states [R, ...] for the env indices [R] int32, or [N, ...] of all for None."""
@@ -32,9 +33,9 @@ _RANDOM_WORD_COST = 8
 
 def reset_ended(strategy: str, state: PyTree, done: Array, reset_rows: ResetRows) -> PyTree:
     """States [N, ...] in which the envs that are done [N] are fresh."""
-    return {"always": reset_all_and_select, "compact": reset_compacted}[strategy](
-        state, done, reset_rows
-    )
+    if strategy == "always":
+        return reset_all_and_select(state, done, reset_rows)
+    return reset_compacted(state, done, reset_rows)
 
 
 def reset_all_and_select(state: PyTree, done: Array, reset_rows: ResetRows) -> PyTree:

@@ -59,6 +59,10 @@ class Space(abc.ABC):
         """Raise a SpaceError if the space does not contain the value; `where` names the value."""
 
     @abc.abstractmethod
+    def clip(self, value: "PyTree") -> "PyTree":
+        """The nearest value(s) that the space contains; any leading batch axes."""
+
+    @abc.abstractmethod
     def flatten(self, value: "PyTree") -> "Array":
         """The value as one float32 vector [..., flat_size]; any leading batch axes."""
 

@@ -85,6 +85,9 @@ class Dict(Space, Mapping[str, Space]):
 
         return {name: space.sample(random.stream(key, name)) for name, space in self.items()}
 
+    def clip(self, value: "PyTree") -> dict[str, Any]:
+        return {name: space.clip(value[name]) for name, space in self.items()}
+
     def flatten(self, value: "PyTree") -> "Array":
         """The values' vectors in the order of the sorted keys, float32 [..., flat_size]."""
         import jax.numpy as jnp

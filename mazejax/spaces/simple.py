@@ -178,6 +178,11 @@ class Discrete(Space):
 
         return random.randint(key, (), self.n) + np.int32(self.start)
 
+    def clip(self, value: "Array") -> "Array":
+        import jax.numpy as jnp
+
+        return jnp.clip(jnp.asarray(value), self.start, self.start + self.n - 1)
+
     def flatten(self, value: "Array") -> "Array":
         """One-hot vectors float32 [..., n] of the categories [...]."""
         import jax
@@ -235,6 +240,13 @@ class MultiDiscrete(Space):
         low, high = first.astype(np.int32), (first + num - 1).astype(np.int32)
         return draws.draw_integers(key, low, high, self.shape)
 
+    def clip(self, value: "Array") -> "Array":
+        import jax.numpy as jnp
+
+        value, first = jnp.asarray(value), compact(self.start).astype(np.int32)
+        batch_shape(value, self.shape, self)
+        return _clip(value, first, first + (compact(self.nvec) - 1).astype(np.int32))
+
     def flatten(self, value: "Array") -> "Array":
         """One one-hot vector after the other, float32 [..., sum(nvec)]."""
         import jax
@@ -289,6 +301,11 @@ class MultiBinary(Space):
         from mazejax import random
 
         return random.randint(key, self.shape, 2).astype(self.dtype)
+
+    def clip(self, value: "Array") -> "Array":
+        import jax.numpy as jnp
+
+        return jnp.clip(jnp.asarray(value), 0, 1)
 
     def flatten(self, value: "Array") -> "Array":
         import jax.numpy as jnp

@@ -16,14 +16,28 @@ class Wrapper(Env):
     """The wrapped env."""
 
     @property
-    def observation_space(self) -> Space:
-        """The wrapped env's."""
-        return self.env.observation_space
+    def observation_spaces(self) -> dict[str, Space]:
+        """The wrapped env's, unless the wrapper defines an `observation_space`."""
+        if self._defines("observation_space"):
+            return self._by_step_key("observation_space")
+        return self.env.observation_spaces
 
     @property
-    def action_space(self) -> Space:
+    def action_spaces(self) -> dict[str, Space]:
+        """The wrapped env's, unless the wrapper defines an `action_space`."""
+        if self._defines("action_space"):
+            return self._by_step_key("action_space")
+        return self.env.action_spaces
+
+    @property
+    def actors(self) -> tuple[ActorID, ...]:
         """The wrapped env's."""
-        return self.env.action_space
+        return self.env.actors
+
+    @property
+    def agent_counts(self) -> dict[str, int]:
+        """The wrapped env's."""
+        return self.env.agent_counts
 
     def reset_state(self, key: Key) -> PyTree:
         """The wrapped env's."""
@@ -45,9 +59,17 @@ class Wrapper(Env):
         """The wrapped env's."""
         return self.env.draw(state)
 
-    def actor_id(self, state: PyTree) -> ActorID:
+    def substep(self, state: PyTree) -> int:
         """The wrapped env's."""
-        return self.env.actor_id(state)
+        return self.env.substep(state)
+
+    def maze_state(self, state: PyTree) -> PyTree:
+        """The wrapped env's."""
+        return self.env.maze_state(state)
+
+    def actor_active(self, state: PyTree) -> Array:
+        """The wrapped env's."""
+        return self.env.actor_active(state)
 
     @property
     def unwrapped(self) -> Env:

@@ -103,7 +103,7 @@ def test_parameters_of_wrong_names_or_shapes_are_refused(parameters, message):
 
 def test_an_unknown_kind_of_space_is_refused():
     class Other(Space):
-        arguments = sample = validate = flatten = unflatten = lambda *_: None
+        arguments = sample = clip = validate = flatten = unflatten = lambda *_: None
 
     with pytest.raises(ConfigError, match="got Other, expected one of Discrete"):
         MAPPER.parameters(Other())

@@ -42,7 +42,9 @@ _DEFINED = ("observation_space", "action_space", "reset_state", "step_state", "o
 def methods_are_defined(trial: Trial) -> Iterator[Finding]:
     """The class defines everything that `Env` asks for."""
     for name in _DEFINED:
-        if getattr(type(trial.env), name) is getattr(Env, name):
+        # A space may be given by its plural too, and every wrapper inherits that.
+        names = (name, f"{name}s") if name.endswith("_space") else (name,)
+        if all(getattr(type(trial.env), given) is getattr(Env, given) for given in names):
             yield error(f"{type(trial.env).__name__} has no {name}, expected one; define it")
 
 

@@ -18,7 +18,7 @@ from mazejax.envs.base import Env, select
 from mazejax.envs.check.findings import TOLERANCE, Finding, error, leaves, without_keys
 from mazejax.envs.check.trial import Rule, Trial, limit_path
 from mazejax.envs.parameters import set_leaves
-from mazejax.envs.reset import STRATEGIES
+from mazejax.envs.reset import EXACT_STRATEGIES
 from mazejax.envs.vector import VectorEnv, VectorState
 from mazejax.types import Array, Key, PyTree, Step
 
@@ -53,7 +53,9 @@ def _differences(trial: Trial, key: Key) -> dict[tuple[str, str], PyTree]:
     limit = limit_path(trial.env)
     # Limits of 3, 4, 5, ... so that some env ends in almost every step.
     limits: dict[str, Any] = {limit: _SHORTEST_LIMIT + np.arange(trial.num_envs)} if limit else {}
-    vectors = {name: VectorEnv(trial.env, trial.num_envs, name, limits) for name in STRATEGIES}
+    vectors = {
+        name: VectorEnv(trial.env, trial.num_envs, name, limits) for name in EXACT_STRATEGIES
+    }
     sample = jax.vmap(trial.action_space.sample)
 
     def one_step(state: VectorState, _: None) -> tuple[VectorState, dict]:
