@@ -5,7 +5,7 @@ the state is the heart: `reset_state`, `step_state` and `observe`; `reset` and `
 are those put together, and vectorization uses the parts, to observe only once.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,9 @@ from mazejax.errors import EnvError
 from mazejax.spaces.base import Space
 from mazejax.spaces.shapes import check_shapes
 from mazejax.types import SINGLE_ACTOR, ActorID, Array, Key, PyTree, Scene, Step
+
+if TYPE_CHECKING:
+    from mazejax.envs.episode import Episode
 
 
 class StateStep(NamedTuple):
@@ -130,6 +133,12 @@ class Env(Pytree):
         check_action(space, action, agent_axis(actor, self.agent_counts))
         state, reward, terminated, truncated, info = self.step_state(key, state, action)
         return Step(self.observe(state), state, reward, terminated, truncated, info)
+
+    def replay(self, key: Key, actions: PyTree) -> "Episode":
+        """The episode of this key and these actions [T, ...]: see `mazejax.envs.episode`."""
+        from mazejax.envs import episode
+
+        return episode.replay(self, key, actions)
 
     @property
     def unwrapped(self) -> "Env":

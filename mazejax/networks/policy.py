@@ -15,6 +15,7 @@ from mazejax.base import Pytree, static
 from mazejax.spaces.base import Space
 from mazejax.spaces.distributions import Distribution
 from mazejax.spaces.mapper import DistributionMapper
+from mazejax.spaces.masks import action_masks
 from mazejax.types import Array, Key, PyTree
 
 
@@ -46,10 +47,14 @@ class ActorCritic(Pytree):
     def apply(
         self, variables: PyTree, obs: PyTree, carry: PyTree = ()
     ) -> tuple[PolicyOutput, PyTree]:
-        """The output for observations with any leading axes, and the new carry."""
+        """The output for observations with any leading axes, and the new carry.
+
+        Actions that masks among the observations exclude have probability 0.
+        """
         out: Any = self.module.apply(variables, self.observation_space.flatten(obs))
         parameters, value = out
-        distribution = self.mapper.distribution(self.action_space, parameters)
+        masks = action_masks(self.action_space, obs)
+        distribution = self.mapper.distribution(self.action_space, parameters, masks)
         return PolicyOutput(distribution, value), carry
 
     def initial_carry(self, num_envs: int) -> PyTree:

@@ -19,6 +19,7 @@ from mazejax.spaces.distributions import (
     MultiCategorical,
     Product,
 )
+from mazejax.spaces.masks import Masks, masked_logits
 from mazejax.spaces.simple import Box, Discrete, MultiBinary, MultiDiscrete
 from mazejax.types import PyTree
 
@@ -40,12 +41,13 @@ class DistributionMapper:
             return {key: self.parameters(part) for key, part in space.items()}
         return _family(space).shapes(space)
 
-    def distribution(self, space: Space, parameters: PyTree) -> Distribution:
+    def distribution(self, space: Space, parameters: PyTree, masks: Masks = None) -> Distribution:
         """The distribution over the space with these parameters, each [..., *shape].
 
         The parameters are nested as `parameters` tells; they may have any batch axes.
+        What the masks exclude, as `mazejax.spaces.masks` finds them, has probability 0.
         """
-        return self._distribution(space, parameters, "parameters")
+        return self._distribution(space, parameters, masks, "parameters")
 
     def to_env(self, space: Space, action: PyTree) -> PyTree:
         """What the environment receives for a drawn action; any leading batch axes.
@@ -57,13 +59,18 @@ class DistributionMapper:
             return {key: self.to_env(part, action[key]) for key, part in space.items()}
         return space.clip(action) if isinstance(space, Box) else action
 
-    def _distribution(self, space: Space, parameters: PyTree, where: str) -> Distribution:
+    def _distribution(
+        self, space: Space, parameters: PyTree, masks: Masks, where: str
+    ) -> Distribution:
         wanted = self.parameters(space)
         _check_names(parameters, wanted, where)
         if isinstance(space, Dict):
+            by_key = masks or {}
             return Product(
                 {
-                    key: self._distribution(part, parameters[key], f"{where}[{key!r}]")
+                    key: self._distribution(
+                        part, parameters[key], by_key.get(key), f"{where}[{key!r}]"
+                    )
                     for key, part in space.items()
                 }
             )
@@ -74,6 +81,8 @@ class DistributionMapper:
                     f"{where}[{name!r}]: got shape {got}, expected any batch axes and then "
                     f"{shape}; give the head the size that the space needs"
                 )
+        if masks is not None:
+            parameters = {"logits": masked_logits(space, parameters.get("logits"), masks)}
         return _family(space).build(space, parameters)
 
 

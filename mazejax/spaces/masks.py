@@ -13,7 +13,7 @@ from mazejax import random
 from mazejax.errors import SpaceError
 from mazejax.spaces.base import Space
 from mazejax.spaces.composite import Dict
-from mazejax.spaces.distributions import Categorical, MultiCategorical
+from mazejax.spaces.distributions import Categorical, MultiCategorical, mask_logits
 from mazejax.spaces.simple import Discrete, MultiDiscrete
 from mazejax.types import Array, Key, PyTree
 
@@ -56,7 +56,7 @@ def check_mask_spaces(observation_space: Space, action_space: Space, where: str)
             )
 
 
-def sample_masked(space: Space, key: Key, masks: Masks) -> PyTree:
+def sample_masked(space: Any, key: Key, masks: Masks) -> PyTree:
     """A random action among those allowed, all equally likely; unmasked parts from the space."""
     if isinstance(space, Dict):
         by_name = masks or {}
@@ -66,12 +66,23 @@ def sample_masked(space: Space, key: Key, masks: Masks) -> PyTree:
         }
     if masks is None:
         return space.sample(key)
-    logits = jnp.zeros(masks.shape, jnp.float32)
+    logits = masked_logits(space, jnp.zeros(masks.shape, jnp.float32), masks)
     if isinstance(space, Discrete):
-        return Categorical.masked(logits, masks, space.start).sample(key)
+        return Categorical(logits, space.start).sample(key)
+    nvec, start = _flat(space.nvec), _flat(space.start)
+    return MultiCategorical(logits, nvec, start, space.shape).sample(key)
+
+
+def masked_logits(space: Space, logits: Array, mask: Array) -> Array:
+    """Logits [..., categories] with the lowest number where the mask is false.
+
+    A category of which nothing is allowed stays as it was. Raises SpaceError for a space
+    that has no categories.
+    """
+    if isinstance(space, Discrete):
+        return mask_logits(logits, mask)
     if isinstance(space, MultiDiscrete):
-        nvec, start = _flat(space.nvec), _flat(space.start)
-        return MultiCategorical.masked(logits, masks, nvec, start, space.shape).sample(key)
+        return MultiCategorical.masked(logits, mask, _flat(space.nvec)).logits
     raise SpaceError(f"{type(space).__name__}: cannot be masked; mask Discrete or MultiDiscrete")
 
 
@@ -82,9 +93,9 @@ def is_allowed(space: Space, action: PyTree, masks: Masks) -> Array:
     if isinstance(space, Dict):
         parts = [is_allowed(part, action[name], masks.get(name)) for name, part in space.items()]
         return jnp.stack(parts).all()
-    # Where no entry of a category is allowed, none is excluded: as the distributions have it.
-    chosen = space.flatten(action) > 0.5
-    return (masks | ~chosen).all() | ~masks.any()
+    # An entry of which nothing is allowed excludes nothing: as `masked_logits` has it.
+    free = masked_logits(space, jnp.zeros(masks.shape, jnp.float32), masks) == 0
+    return (free | (space.flatten(action) < 0.5)).all()
 
 
 def _flat(numbers: Any) -> tuple[int, ...]:

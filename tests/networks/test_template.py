@@ -89,7 +89,7 @@ def test_an_action_space_without_a_distribution_is_named():
         def arguments(self):
             return (), {}
 
-        sample = validate = flatten = unflatten = None
+        sample = validate = clip = flatten = unflatten = None
 
     network = MLPActorCritic().build(OBSERVATION, Sequence())
     with pytest.raises(ConfigError, match="got Sequence, expected one of Discrete"):
