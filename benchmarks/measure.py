@@ -42,7 +42,9 @@ class Measured:
     """To the case's first contender."""
     compile_seconds: float
     kern: int
-    """Working instructions in the compiled program's largest loop body."""
+    """Working instructions in the compiled program's largest loop body; 0 of a host loop."""
+    state_bytes: int
+    """Bytes of state that one env carries from step to step; 0 where it is not known."""
     rounds: list[float]
     """Seconds of each round."""
 
@@ -54,6 +56,15 @@ class Contender:
     name: str
     function: Callable[[jax.Array], Any]
     steps: int
+    state_bytes: int = 0
+    on_host: bool = False
+    """Whether the function is a loop on the host, which is not jitted."""
+
+    def compile(self) -> Callable[[jax.Array], Any]:
+        """The function as it is timed."""
+        if self.on_host:
+            return self.function
+        return jax.jit(self.function).lower(jax.random.key(0)).compile()
 
 
 def race(case: str, contenders: list[Contender], rounds: int = 7) -> list[Measured]:
@@ -61,7 +72,7 @@ def race(case: str, contenders: list[Contender], rounds: int = 7) -> list[Measur
     programs, compile_seconds = [], []
     for contender in contenders:
         begin = time.perf_counter()
-        programs.append(jax.jit(contender.function).lower(jax.random.key(0)).compile())
+        programs.append(contender.compile())
         compile_seconds.append(time.perf_counter() - begin)
     for program in programs:
         jax.block_until_ready(program(jax.random.key(0)))
@@ -73,7 +84,9 @@ def race(case: str, contenders: list[Contender], rounds: int = 7) -> list[Measur
             times.append(time.perf_counter() - begin)
     speeds = [c.steps / statistics.median(s) for c, s in zip(contenders, seconds, strict=True)]
     return [
-        Measured(case, c.name, speed, speed / speeds[0], compiled, kern(program), times)
+        Measured(
+            case, c.name, speed, speed / speeds[0], compiled, kern(program), c.state_bytes, times
+        )
         for c, speed, compiled, program, times in zip(
             contenders, speeds, compile_seconds, programs, seconds, strict=True
         )
@@ -82,6 +95,8 @@ def race(case: str, contenders: list[Contender], rounds: int = 7) -> list[Measur
 
 def kern(compiled: Any) -> int:
     """Working instructions of the largest loop body: what a GPU would launch per step."""
+    if not hasattr(compiled, "as_text"):
+        return 0
     text = compiled.as_text()
     bodies = set(re.findall(r"body=%?([\w.\-]+)", text))
     counts = [0]
@@ -98,7 +113,7 @@ def report(name: str, results: list[Measured], directory: Path = RESULTS) -> Pat
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("case", "contender", "M steps/s", "ratio", "kern", "compile s", box=None)
+    table = Table("case", "contender", "M steps/s", "ratio", "bytes", "kern", "compile s", box=None)
     for i, row in enumerate(results):
         first = i == 0 or results[i - 1].case != row.case
         table.add_row(
@@ -106,7 +121,8 @@ def report(name: str, results: list[Measured], directory: Path = RESULTS) -> Pat
             row.contender,
             f"{row.steps_per_second / 1e6:.3g}",
             f"{row.ratio:.2f}x",
-            str(row.kern),
+            str(row.state_bytes or ""),
+            str(row.kern or ""),
             f"{row.compile_seconds:.1f}",
         )
     Console(soft_wrap=True).print(table)

@@ -11,7 +11,7 @@ adds a limit of 500 steps.
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -108,8 +108,9 @@ class CartPoleObservation(ObservationConversion):
 
 
 class PushLeftOrRight(ActionConversion):
-    """0 pushes left, 1 pushes right, with one force."""
+    """0 pushes left, 1 pushes right, with one force; what is above 1 pushes right, below 0 left."""
 
+    clip_actions: ClassVar[bool] = False
     force: float = 10.0
     """Newtons."""
 
@@ -119,7 +120,7 @@ class PushLeftOrRight(ActionConversion):
 
     def space_to_maze(self, action: Array, state: Any, agent: int) -> Array:
         """The signed force, float32."""
-        return jnp.where(action == 1, self.force, -self.force).astype(jnp.float32)
+        return jnp.where(action > 0, self.force, -self.force).astype(jnp.float32)
 
     def maze_to_space(self, maze_action: Array) -> Array:
         """The direction of the force."""
