@@ -4,6 +4,7 @@ Fresh exact resets and a random policy in one jitted scan. `python -m benchmarks
 [case ...]` takes words that select cases by their names.
 """
 
+import importlib.util
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,35 +13,65 @@ from benchmarks.measure import Contender, Measured, race, report
 
 import jax  # isort: skip  # after the XLA flags that measure sets
 import jax.numpy as jnp
+import numpy as np
 
 import mazejax
+from mazejax.envs import random_policy
 from mazejax.envs.probe import ExpensiveReset
 
-SIZES = (64, 1024, 16384)
+SIZES = (1, 64, 1024, 16384)
+
+OUR_ENVS: dict[str, dict[str, Any]] = {
+    "Cutting2D-v0": {},
+    "Cutting2D-v0 structured": {"structured": True, "masked": True},
+    "TicTacToe-v0": {},
+    "ConnectFour-v0": {},
+    "GridMaze-v0": {},
+    "LandmarkTour-v0": {},
+    "JobShop-v0": {},
+    "Foraging-v0": {},
+}
+"""Our own environments, which nobody else has, with the options of each case."""
 
 
 def ours(
     env: Any, num_envs: int, length: int, trajectory: bool = False, label: str = "", **options: Any
 ) -> Contender:
-    """Our env with random actions; the observations are summed so that they are computed."""
+    """Our env with random allowed actions; observations are summed so that they are computed."""
     envs = mazejax.VectorEnv(env, num_envs, **options)
 
     def run(key: jax.Array) -> Any:
-        obs, state = envs.reset(key)
-
         def one_step(carry: tuple, _: None) -> tuple:
             obs, state, total = carry
-            action = jax.vmap(envs.action_space.sample)(envs.keys(state, "policy"))
-            step = envs.step(state, action)
-            stored = (obs, action, step.reward, step.done) if trajectory else None
-            return (step.obs, step.state, total + _sum(step.obs, step.reward)), stored
+            stored = []
+            for _ in envs.actors:
+                state, obs, kept, step_total = random_substep(envs, obs, state)
+                stored.append(kept)
+                total += step_total
+            return (obs, state, total), tuple(stored) if trajectory else None
 
-        zero = jnp.zeros((), jnp.float32)
-        (_, state, total), stored = jax.lax.scan(one_step, (obs, state, zero), length=length)
+        carry = (*envs.reset(key), jnp.zeros((), jnp.float32))
+        (_, _, total), stored = jax.lax.scan(one_step, carry, length=length)
         return (total, stored) if trajectory else total
 
     name = label or " ".join(["mazejax", *(str(v) for v in options.values())])
-    return Contender(name, run, num_envs * length)
+    return Contender(name, run, num_envs * length, state_bytes(envs))
+
+
+def random_substep(envs: mazejax.VectorEnv, obs: Any, state: Any) -> tuple:
+    """(state, obs, what a trajectory stores, sum of what was computed) after one sub-step."""
+    actor, policy = envs.actor_id(state), random_policy(envs.env)
+    action = jax.vmap(lambda key, obs: policy(key, obs, None, actor))(
+        envs.keys(state, "policy"), obs
+    )
+    step = envs.step(state, action)
+    return step.state, step.obs, (obs, action, step.reward, step.done), _sum(step.obs, step.reward)
+
+
+def state_bytes(envs: mazejax.VectorEnv) -> int:
+    """Bytes that one env carries from step to step."""
+    state = jax.eval_shape(envs.reset, jax.random.key(0))[1].envs
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) // envs.num_envs
 
 
 def gymnax_loop(name: str, num_envs: int, length: int, trajectory: bool = False) -> Contender:
@@ -72,6 +103,39 @@ def gymnax_loop(name: str, num_envs: int, length: int, trajectory: bool = False)
     return Contender("gymnax", run, num_envs * length)
 
 
+def gymnasium_loop(name: str, num_envs: int, length: int, mode: str) -> Contender:
+    """Gymnasium's vector env on the host, stepped with actions that were drawn beforehand."""
+    import gymnasium
+
+    envs = gymnasium.make_vec(name, num_envs=num_envs, vectorization_mode=mode)
+    envs.action_space.seed(0)
+    actions = [envs.action_space.sample() for _ in range(16)]
+
+    def run(key: jax.Array) -> None:
+        envs.reset(seed=0)
+        for t in range(length):
+            envs.step(actions[t % len(actions)])
+
+    return Contender(f"gymnasium {mode}", run, num_envs * length, on_host=True)
+
+
+def envpool_loop(name: str, num_envs: int, length: int) -> list[Contender]:
+    """EnvPool, where it is installed."""
+    if importlib.util.find_spec("envpool") is None:
+        return []
+    import envpool
+
+    envs = envpool.make_gymnasium(name, num_envs=num_envs)
+    action = np.zeros(num_envs, np.int32)
+
+    def run(key: jax.Array) -> None:
+        envs.reset()
+        for _ in range(length):
+            envs.step(action)
+
+    return [Contender("envpool", run, num_envs * length, on_host=True)]
+
+
 def _sum(obs: Any, reward: jax.Array) -> jax.Array:
     leaves = [jnp.sum(leaf, dtype=jnp.float32) for leaf in jax.tree.leaves(obs)]
     return sum(leaves, jnp.sum(reward))
@@ -81,11 +145,14 @@ def cases() -> dict[str, Callable[[], list[Contender]]]:
     """All cases by name; their contenders are built when they run."""
     make = mazejax.make
     table: dict[str, Callable[[], list[Contender]]] = {}
-    for n, gymnax_length, length in zip(SIZES, (4000, 500, 50), (40_000, 4000, 500), strict=True):
-        table[f"CartPole-v1 {n}"] = lambda n=n, g=gymnax_length, t=length: [
+    lengths = ((20_000, 200_000, 2000), (4000, 40_000, 500), (500, 4000, 200), (50, 500, 20))
+    for n, (gymnax_length, length, host_length) in zip(SIZES, lengths, strict=True):
+        table[f"CartPole-v1 {n}"] = lambda n=n, g=gymnax_length, t=length, h=host_length: [
             gymnax_loop("CartPole-v1", n, g),
             ours(make("CartPole-v1"), n, t),
             ours(make("gymnax/CartPole-v1"), n, t // 4, label="mazejax, gymnax's env"),
+            gymnasium_loop("CartPole-v1", n, h, "vector_entry_point"),
+            *envpool_loop("CartPole-v1", n, h),
         ]
         table[f"CartPole-v1 {n} trajectory"] = lambda n=n, g=gymnax_length, t=length: [
             gymnax_loop("CartPole-v1", n, g, trajectory=True),
@@ -95,17 +162,25 @@ def cases() -> dict[str, Callable[[], list[Contender]]]:
         table[f"{name} 16384"] = lambda name=name, t=gymnax_length: [
             gymnax_loop(name, 16384, t),
             ours(make(name), 16384, 4 * t),
+            gymnasium_loop(name, 64, 100, "sync"),
         ]
-    table["expensive reset 2048"] = lambda: [
-        ours(ExpensiveReset(), 2048, 20, auto_reset="always", key_impl="threefry2x32"),
-        ours(ExpensiveReset(), 2048, 20, auto_reset="always"),
-        ours(ExpensiveReset(), 2048, 200),
-    ]
+    for env, label in ((ExpensiveReset(), "expensive reset"), (make("GridMaze-v0"), "GridMaze-v0")):
+        table[f"{label} 2048"] = lambda env=env: [
+            ours(env, 2048, 20, auto_reset="always", key_impl="threefry2x32"),
+            ours(env, 2048, 20, auto_reset="always"),
+            ours(env, 2048, 200),
+            ours(env, 2048, 200, auto_reset="pool"),
+        ]
     for name, length in (("Breakout-MinAtar", 100), ("Asterix-MinAtar", 30)):
         table[f"{name} 1024"] = lambda name=name, t=length: [
             gymnax_loop(name, 1024, t),
             ours(make(f"gymnax/{name}"), 1024, t),
         ]
+    for name, options in OUR_ENVS.items():
+        for n, length in zip(SIZES, (4000, 400, 50, 8), strict=True):
+            table[f"{name} {n}"] = lambda name=name, o=options, n=n, t=length: [
+                ours(make(name.split()[0], **o), n, t, label=f"mazejax {n}")
+            ]
     return table
 
 

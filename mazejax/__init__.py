@@ -23,6 +23,7 @@ _lazy_getattr, __dir__, __all__ = lazy_names(
         "ActionConversion": "mazejax.envs.conversion",
         "ActorID": "mazejax.types",
         "Algorithm": "mazejax.algos.base",
+        "Array": "mazejax.types",
         "CoreEnv": "mazejax.envs.core",
         "CoreReset": "mazejax.envs.core",
         "CoreStep": "mazejax.envs.core",
@@ -41,6 +42,7 @@ _lazy_getattr, __dir__, __all__ = lazy_names(
         "algos": "mazejax.algos",
         "check_env": "mazejax.envs.check",
         "envs": "mazejax.envs",
+        "events": "mazejax.events",
         "errors": "mazejax.errors",
         "jit": "mazejax.base",
         "make": "mazejax.registry",
@@ -52,6 +54,7 @@ _lazy_getattr, __dir__, __all__ = lazy_names(
         "spaces": "mazejax.spaces",
         "static": "mazejax.base",
         "train": "mazejax.runners.run_context",
+        "trajectories": "mazejax.trajectories",
         "wrappers": "mazejax.wrappers",
     },
 )

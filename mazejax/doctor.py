@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import time
+from collections.abc import Mapping
 
 from mazejax import registry, setup
 
@@ -37,18 +38,27 @@ def environment_table() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("environment", "observation", "action", box=None, pad_edge=False)
-    for name in registry.environments.names():
+    table = Table("environment", "actor", "observation", "action", box=None, pad_edge=False)
+    names = registry.environments.names()
+    table.columns[0].min_width = max(map(len, names))
+    for name in names:
         if "/" in name:
-            table.add_row(name, "", "")
+            table.add_row(name, "", "", "")
             continue
         env = registry.make(name)
-        table.add_row(name, _brief(env.observation_space), _brief(env.action_space))
+        actions = env.action_spaces
+        for step_key, observation in env.observation_spaces.items():
+            is_flat = len(actions) == 1 and env.agent_counts[step_key] == 1
+            actor = "" if is_flat else f"{env.agent_counts[step_key]} x {step_key}"
+            table.add_row(name, actor, _brief(observation), _brief(actions[step_key]))
+            name = ""
     Console(highlight=False, soft_wrap=True).print(table)
 
 
 def _brief(space: object) -> str:
     """The kind and shape of a space, without its bounds."""
+    if isinstance(space, Mapping):
+        return ", ".join(f"{key}: {_brief(part)}" for key, part in space.items())
     shape = getattr(space, "shape", ())
     if type(space).__name__ == "Box":
         return f"Box{list(shape)}"

@@ -178,11 +178,18 @@ environments = Registry("environment", entry_points="mazejax.envs")
 
 environments.register("Acrobot-v1", "mazejax.wrappers.factories:make_acrobot")
 environments.register("CartPole-v1", "mazejax.wrappers.factories:make_cartpole")
+environments.register("ConnectFour-v0", "mazejax.envs.board_games:make_connect_four")
+environments.register("Cutting2D-v0", "mazejax.wrappers.factories:make_cutting2d")
+environments.register("Foraging-v0", "mazejax.envs.foraging:make_foraging")
+environments.register("GridMaze-v0", "mazejax.wrappers.factories:make_grid_maze")
+environments.register("JobShop-v0", "mazejax.envs.job_shop:make_job_shop")
+environments.register("LandmarkTour-v0", "mazejax.wrappers.factories:make_landmark_tour")
 environments.register("MountainCar-v0", "mazejax.wrappers.factories:make_mountain_car")
 environments.register(
     "MountainCarContinuous-v0", "mazejax.wrappers.factories:make_mountain_car_continuous"
 )
 environments.register("Pendulum-v1", "mazejax.wrappers.factories:make_pendulum")
+environments.register("TicTacToe-v0", "mazejax.envs.board_games:make_tic_tac_toe")
 environments.register_namespace(
     "gymnax",
     names="mazejax.envs.bridges.gymnax:environment_names",

@@ -62,29 +62,38 @@ class Step(NamedTuple):
 
 
 class Transition(Pytree):
-    """What learners see of steps, time first: `[T, N, ...]`."""
+    """What learners see of the flat steps of one step key, time first: `[T, N, ...]`.
+
+    Where a step key has several slots in a flat step (agents, or several sub-steps), all
+    but the two flags have one more axis: `[T, N, S, ...]`.
+    """
 
     obs: PyTree
     """Observation that the action answered, [T, N, ...]."""
     action: PyTree
     """Action as the distribution drew it, [T, N, ...]."""
     reward: Array
-    """[T, N] float32."""
+    """[T, N] float32: the slot's share of the flat step's rewards."""
     terminated: Array
-    """[T, N] bool: the task ended."""
+    """[T, N] bool: the task ended in this flat step."""
     truncated: Array
     """[T, N] bool: the clock ended."""
     log_prob: Array
     """[T, N] float32: joint log-probability of the action when it was drawn."""
     value: Array
     """[T, N] float32: the critic's value of obs when the action was drawn."""
+    active: Array | None = None
+    """[T, N] bool: whether the action had an effect; None if all always have."""
+    actor_done: Array | None = None
+    """[T, N] bool: whether the actor never acts again in its episode; None if they all stay."""
 
 
 class Rollout(Pytree):
     """All that `learn` sees, from compiled and host environments alike."""
 
-    transitions: Transition
-    next_value: Array
+    transitions: dict[str, Transition]
+    """By step key of the schedule."""
+    next_value: dict[str, Array]
     """[T, N] float32: value of the true next observation, of the final one where truncated."""
 
 

@@ -22,7 +22,7 @@ def run(arguments, folder):
     return done.stdout
 
 
-@pytest.mark.parametrize("snippet", re.findall(r"```python\n(.*?)```", README, re.S), ids=[0, 1])
+@pytest.mark.parametrize("snippet", re.findall(r"```python\n(.*?)```", README, re.S), ids=range(3))
 def test_python_snippets_run(tmp_path, snippet):
     out = run([sys.executable, "-W", "error", "-c", snippet], tmp_path)
     if "run.evaluate" in snippet:
@@ -31,7 +31,7 @@ def test_python_snippets_run(tmp_path, snippet):
 
 def test_shell_commands_run_in_their_order(tmp_path):
     commands = re.findall(r"^    mazejax (.*?)(?:  +#.*)?$", README, re.M)
-    assert len(commands) == 7
+    assert len(commands) == 8
     for command in commands:
         directories = sorted(tmp_path.glob("runs/*"))
         words = [

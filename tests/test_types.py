@@ -61,15 +61,22 @@ def test_transitions_and_rollouts_are_trees_of_arrays_in_their_declared_order():
     shape = (3, 2)
     names = typing.get_type_hints(Transition).keys() - {"compile_time"}
     transition = Transition(**{name: jnp.zeros(shape) for name in names if name[0] != "_"})
-    rollout = Rollout(transition, next_value=jnp.ones(shape))
-    paths = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(rollout)]
-    assert paths == [
-        *(".transitions.obs", ".transitions.action", ".transitions.reward"),
-        *(".transitions.terminated", ".transitions.truncated", ".transitions.log_prob"),
-        *(".transitions.value", ".next_value"),
+    rollout = Rollout({"cut": transition}, next_value={"cut": jnp.ones(shape)})
+    fields = ["obs", "action", "reward", "terminated", "truncated", "log_prob", "value"]
+    optional = ["active", "actor_done"]
+    assert paths_of(rollout) == [
+        *(f".transitions['cut'].{name}" for name in fields + optional),
+        ".next_value['cut']",
     ]
     row = jax.tree.map(lambda x: x[0], rollout)
-    assert row.transitions.reward.shape == (2,) and row.next_value.tolist() == [1.0, 1.0]
+    assert row.transitions["cut"].reward.shape == (2,)
+    assert row.next_value["cut"].tolist() == [1.0, 1.0]
+    without = Transition(*(jnp.zeros(shape) for _ in fields))
+    assert paths_of(without) == [f".{name}" for name in fields], "what is None has no leaves"
+
+
+def paths_of(tree):
+    return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def test_scenes_are_values_without_arrays():

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mazejax import random
-from mazejax.algos.collect import Act, CollectState, Episodes, run_episodes
+from mazejax.algos.collect import CollectState, Episodes, Policies, run_episodes
 from mazejax.algos.metrics import Accumulator, Metrics
 from mazejax.base import Pytree, is_concrete, static
 from mazejax.envs.base import Env
@@ -101,13 +101,13 @@ class Algorithm(Pytree):
         """Learn from a rollout, wherever it comes from."""
         raise NotImplementedError
 
-    def policy(self, variables: PyTree, deterministic: bool = False) -> Act:
-        """How the variables act: drawn from the distribution, or its mode."""
+    def policies(self, variables: PyTree, deterministic: bool = False) -> Policies:
+        """How the variables act, by step key: drawn from the distribution, or its mode."""
         raise NotImplementedError
 
     @property
-    def actor_critic(self) -> ActorCritic:
-        """The network for this env's spaces."""
+    def actor_critics(self) -> dict[str, ActorCritic]:
+        """The network of each step key."""
         raise NotImplementedError
 
     @property
@@ -148,8 +148,10 @@ class Algorithm(Pytree):
         An episode that does not end within `max_steps` has `ended` false.
         """
         env = VectorEnv(self.env, num_episodes, self.auto_reset)
-        act = self.policy(variables, deterministic)
-        return run_episodes(env, act, random.stream(random.as_key(key), "evaluation"), max_steps)
+        policies = self.policies(variables, deterministic)
+        return run_episodes(
+            env, policies, random.stream(random.as_key(key), "evaluation"), max_steps
+        )
 
     def validate(self) -> None:
         """Raise ConfigError for sizes that are not positive and an unknown reset strategy."""

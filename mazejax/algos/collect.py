@@ -1,24 +1,26 @@
 """`collect`: the one place where env and policy meet inside a compiled program.
 
-Training, evaluation and rollouts step envs through here. Values of final observations
-are computed only where an episode was truncated, a few rows at a time, so truncation is
-exact and costs next to nothing.
+Training, evaluation and rollouts step envs through here, sub-step by sub-step of the
+env's schedule, which is unrolled. Values of final observations are computed only where
+an episode was truncated, a few rows at a time, so truncation is exact and costs next to
+nothing.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from mazejax.base import Pytree
 from mazejax.envs.base import select
+from mazejax.envs.structured import flat_reward
 from mazejax.envs.vector import VectorEnv, VectorState
-from mazejax.types import Array, Key, PyTree, Rollout, Transition
+from mazejax.types import ActorID, Array, Key, PyTree, Rollout, Transition
 
 
 class Acted(NamedTuple):
-    """What a policy answers to observations [N, ...]."""
+    """What a policy answers to observations [N, ...]; of agents at once [N, A, ...]."""
 
     action: PyTree
     """As drawn, [N, ...]: what learners see."""
@@ -33,20 +35,26 @@ class Acted(NamedTuple):
 
 
 Act = Callable[[Key, PyTree, PyTree], Acted]
-"""(keys [N], obs [N, ...], carry [N, ...]) -> Acted."""
+"""(keys [N], obs [N, ...], carry [N, ...]) -> Acted; of agents at once with axes [N, A]."""
 
 Evaluate = Callable[[PyTree, PyTree], Array]
 """(obs [R, ...], carry [R, ...]) -> values [R] float32."""
 
+Policies = Mapping[str, Act]
+"""How each step key of the schedule acts."""
+
+Critics = Mapping[str, Evaluate]
+"""What each step key of the schedule thinks an observation is worth."""
+
 
 class CollectState(Pytree):
-    """Where the envs and the policy's memory stand between two rollouts."""
+    """Where the envs and the policies' memory stand between two rollouts."""
 
     envs: VectorState
     obs: PyTree
-    """[N, ...]."""
-    carry: PyTree
-    """The policy's memory, [N, ...]."""
+    """Of the first actor, [N, ...]."""
+    carry: tuple[PyTree, ...]
+    """The policies' memory by sub-step, [N, ...] each."""
     episode_return: Array
     """Reward so far in each running episode, [N] float32."""
     episode_length: Array
@@ -54,23 +62,36 @@ class CollectState(Pytree):
 
 
 class Episodes(Pytree):
-    """Episodes by the step in which they ended, [T, N]; meaningful where `ended`."""
+    """Episodes by the flat step in which they ended, [T, N]; meaningful where `ended`."""
 
     ended: Array
     """bool."""
     returns: Array
-    """Sum of the rewards of the episode so far, float32."""
+    """Sum of the rewards of the episode so far, over sub-steps and agents, float32."""
     lengths: Array
     """Flat steps of the episode so far, int32."""
 
 
-def start(env: VectorEnv, key: Key, carry: PyTree = ()) -> CollectState:
-    """Reset the envs; the carry [N, ...] is what the policy begins each episode with."""
+class FlatStep(NamedTuple):
+    """What one flat step of every env yields."""
+
+    transitions: dict[str, Transition]
+    """By step key, [N, ...] or, where it has several slots, [N, S, ...]."""
+    episodes: Episodes
+    """[N]."""
+    final_obs: tuple[PyTree, ...]
+    """What each actor would see before the reset, by sub-step."""
+    final_carry: tuple[PyTree, ...]
+    """Memory before the reset, by sub-step."""
+
+
+def start(env: VectorEnv, key: Key, carry: tuple[PyTree, ...] | None = None) -> CollectState:
+    """Reset the envs; the carry is what the policies begin each episode with, by sub-step."""
     obs, envs = env.reset(key)
     return CollectState(
         envs=envs,
         obs=obs,
-        carry=carry,
+        carry=_no_memory(env) if carry is None else carry,
         episode_return=jnp.zeros(env.num_envs, jnp.float32),
         episode_length=jnp.zeros(env.num_envs, jnp.int32),
     )
@@ -78,87 +99,141 @@ def start(env: VectorEnv, key: Key, carry: PyTree = ()) -> CollectState:
 
 def collect(
     env: VectorEnv,
-    act: Act,
-    evaluate: Evaluate,
+    policies: Policies,
+    critics: Critics,
     state: CollectState,
     num_steps: int,
-    initial_carry: PyTree = (),
+    initial_carry: tuple[PyTree, ...] | None = None,
 ) -> tuple[CollectState, Rollout, Episodes]:
     """A rollout of `num_steps` flat steps in every env, continuing where the last ended.
 
-    `next_value` of the rollout is the value of the true next observation: of the final
-    one, with the memory from before the reset, where an episode was truncated; of the
-    following one elsewhere (unused where terminated).
+    `next_value` of the rollout is, for each slot, the value of its true next observation:
+    of the final one, with the memory from before the reset, where an episode was
+    truncated; of the one in the following flat step elsewhere (unused where terminated).
     """
+    actors = env.actors
 
-    def one_step(
-        state: CollectState, _: None
-    ) -> tuple[CollectState, tuple[Transition, Array, Episodes]]:
-        state, transition, episodes, final = step(env, act, state, initial_carry)
-        bootstrap = transition.truncated & ~transition.terminated
-        return state, (transition, values_where(evaluate, bootstrap, *final), episodes)
+    def values(obs: tuple[PyTree, ...], carry: tuple[PyTree, ...]) -> tuple[Array, ...]:
+        each = zip(actors, obs, carry, strict=True)
+        return tuple(critics[actor.step_key](o, c) for actor, o, c in each)
+
+    def one_step(state: CollectState, _: None) -> tuple[CollectState, tuple]:
+        state, now = step(env, policies, state, initial_carry)
+        ends = now.transitions[actors[0].step_key]
+        bootstrap = ends.truncated & ~ends.terminated
+        final_value = values_where(values, bootstrap, now.final_obs, now.final_carry)
+        return state, (now.transitions, final_value, now.episodes)
 
     state, (transitions, final_value, episodes) = jax.lax.scan(
         one_step, state, None, length=num_steps
     )
-    following = jnp.concatenate([transitions.value[1:], evaluate(state.obs, state.carry)[None]])
-    next_value = jnp.where(transitions.truncated, final_value, following)
+    seen = (state.obs, *(env.observe_as(state.envs, i) for i in range(1, len(actors))))
+    last = by_step_key(actors, values(seen, state.carry))
+    finals = by_step_key(actors, final_value, slot_axis=2)
+    next_value = {
+        key: _next_value(steps, finals[key], last[key]) for key, steps in transitions.items()
+    }
     return state, Rollout(transitions, next_value), episodes
 
 
 def step(
-    env: VectorEnv, act: Act, state: CollectState, initial_carry: PyTree = ()
-) -> tuple[CollectState, Transition, Episodes, tuple[PyTree, PyTree]]:
-    """One flat step of every env: (state, transition, episodes, (final obs, final carry))."""
-    acted = act(env.keys(state.envs, "policy"), state.obs, state.carry)
-    stepped = env.step(state.envs, acted.env_action)
-    done = stepped.done
-    transition = Transition(
-        obs=state.obs,
-        action=acted.action,
-        reward=stepped.reward,
-        terminated=stepped.terminated,
-        truncated=stepped.truncated,
-        log_prob=acted.log_prob,
-        value=acted.value,
+    env: VectorEnv,
+    policies: Policies,
+    state: CollectState,
+    initial_carry: tuple[PyTree, ...] | None = None,
+) -> tuple[CollectState, FlatStep]:
+    """One flat step of every env: each actor of the schedule observes, acts and is stepped."""
+    envs, obs, carries, taken = state.envs, state.obs, [], []
+    rewards: list[Array] = []
+    info: dict[str, PyTree] = {}
+    for actor, carry in zip(env.actors, state.carry, strict=True):
+        acted = policies[actor.step_key](_policy_keys(env, envs, actor), obs, carry)
+        active = env.actor_active(envs) if env.has_inactive_actors else None
+        stepped = env.step(envs, acted.env_action)
+        taken.append((obs, acted, active, stepped.info.get("actor_done")))
+        rewards.append(stepped.reward)
+        carries.append(acted.carry)
+        envs, obs, info = stepped.state, stepped.obs, stepped.info
+    done = stepped.terminated | stepped.truncated
+    credit = info.get("actor_rewards", tuple(rewards))
+    transitions = by_step_key(
+        env.actors,
+        [
+            Transition(
+                obs=seen,
+                action=acted.action,
+                reward=reward,
+                terminated=stepped.terminated,
+                truncated=stepped.truncated,
+                log_prob=acted.log_prob,
+                value=acted.value,
+                active=active,
+                actor_done=gone,
+            )
+            for (seen, acted, active, gone), reward in zip(taken, credit, strict=True)
+        ],
     )
     episodes = Episodes(
         ended=done,
-        returns=state.episode_return + stepped.reward,
+        returns=state.episode_return + flat_reward(rewards, batch_ndim=1),
         lengths=state.episode_length + 1,
     )
+    fresh = _no_memory(env) if initial_carry is None else initial_carry
     new_state = CollectState(
-        envs=stepped.state,
-        obs=stepped.obs,
-        carry=select(done, initial_carry, acted.carry),
+        envs=envs,
+        obs=obs,
+        carry=select(done, fresh, tuple(carries)),
         episode_return=jnp.where(done, 0.0, episodes.returns),
         episode_length=jnp.where(done, 0, episodes.lengths),
     )
-    return new_state, transition, episodes, (stepped.info["final_obs"], acted.carry)
+    final_obs = info["final_obs"] if len(env.actors) > 1 else (info["final_obs"],)
+    return new_state, FlatStep(transitions, episodes, final_obs, tuple(carries))
 
 
-def values_where(evaluate: Evaluate, where: Array, obs: PyTree, carry: PyTree) -> Array:
-    """Values [N] of the rows where the mask is true, 0 elsewhere.
+def by_step_key(
+    actors: tuple[ActorID, ...], substeps: Any, slot_axis: int = 1
+) -> dict[str, PyTree]:
+    """What belongs to each sub-step, by step key; several sub-steps of one key on a new axis S.
 
-    Rows are evaluated in blocks, as many blocks as the mask asks for: exact for any
-    pattern, and no work when nothing was truncated.
+    Leaves are [N, ...] each, or [T, N, ...] with `slot_axis` 2. Flags of the flat step
+    (`terminated`, `truncated`) have no slots and stay as they are.
+    """
+    grouped: dict[str, list[PyTree]] = {}
+    for actor, part in zip(actors, substeps, strict=True):
+        grouped.setdefault(actor.step_key, []).append(part)
+    return {key: _stack_slots(parts, slot_axis) for key, parts in grouped.items()}
+
+
+def values_where(evaluate: Any, where: Array, obs: PyTree, carry: PyTree) -> PyTree:
+    """Values [N, ...] of the rows where the mask [N] is true, 0 elsewhere.
+
+    `evaluate(obs [R, ...], carry [R, ...])` gives a tree of values [R, ...]. Rows are
+    evaluated in blocks, as many blocks as the mask asks for: exact for any pattern, and
+    no work when nothing was truncated.
     """
     num_envs = where.shape[0]
     block = min(num_envs, max(8, num_envs // 16))
 
-    def evaluate_block(loop: tuple[Array, Array]) -> tuple[Array, Array]:
+    def evaluate_block(loop: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
         left, values = loop
         rows = jnp.nonzero(left, size=block, fill_value=num_envs)[0]
         taken = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="clip"), (obs, carry))
-        values = values.at[rows].set(evaluate(*taken), mode="drop")
+        values = jax.tree.map(
+            lambda all_, some: all_.at[rows].set(some, mode="drop"), values, evaluate(*taken)
+        )
         return left.at[rows].set(False, mode="drop"), values
 
-    nothing = jnp.zeros(num_envs, jnp.float32)
+    shapes = jax.eval_shape(evaluate, obs, carry)
+    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), shapes)
     return jax.lax.while_loop(lambda loop: loop[0].any(), evaluate_block, (where, nothing))[1]
 
 
 def run_episodes(
-    env: VectorEnv, act: Act, key: Key, max_steps: int, initial_carry: PyTree = ()
+    env: VectorEnv,
+    policies: Policies,
+    key: Key,
+    max_steps: int,
+    initial_carry: tuple[PyTree, ...] | None = None,
 ) -> Episodes:
     """The first episode of every env, [N]; `ended` is false where `max_steps` did not suffice."""
 
@@ -166,8 +241,8 @@ def run_episodes(
         loop: tuple[Array, CollectState, Episodes],
     ) -> tuple[Array, CollectState, Episodes]:
         time, state, first = loop
-        state, _, now, _ = step(env, act, state, initial_carry)
-        return time + 1, state, select(first.ended, first, now)
+        state, now = step(env, policies, state, initial_carry)
+        return time + 1, state, select(first.ended, first, now.episodes)
 
     def goes_on(loop: tuple[Array, CollectState, Episodes]) -> Array:
         return (loop[0] < max_steps) & ~loop[2].ended.all()
@@ -179,3 +254,33 @@ def run_episodes(
     )
     begin = (jnp.zeros((), jnp.int32), start(env, key, initial_carry), nothing)
     return jax.lax.while_loop(goes_on, one_step, begin)[2]
+
+
+def _no_memory(env: VectorEnv) -> tuple[PyTree, ...]:
+    return ((),) * len(env.actors)
+
+
+def _policy_keys(env: VectorEnv, state: VectorState, actor: ActorID) -> Key:
+    """Keys [N] that the actor's policy draws from, [N, A] of agents at once."""
+    keys = env.keys(state, "policy")
+    if actor.agent_id is not None:
+        return keys
+    agents = jnp.arange(env.agent_counts[actor.step_key])
+    return jax.vmap(lambda key: jax.vmap(lambda a: jax.random.fold_in(key, a))(agents))(keys)
+
+
+def _stack_slots(parts: list[PyTree], axis: int) -> PyTree:
+    if len(parts) == 1:
+        return parts[0]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *parts)
+    if isinstance(stacked, Transition):
+        first = parts[0]
+        stacked = stacked.replace(terminated=first.terminated, truncated=first.truncated)
+    return stacked
+
+
+def _next_value(steps: Transition, final: Array, last: Array) -> Array:
+    """Values [T, N, ...] of what follows each step: `final` where truncated, `last` at the end."""
+    following = jnp.concatenate([steps.value[1:], last[None]])
+    truncated = steps.truncated.reshape(steps.truncated.shape + (1,) * (final.ndim - 2))
+    return jnp.where(truncated, final, following)

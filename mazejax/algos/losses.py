@@ -36,9 +36,17 @@ def approximate_kl(log_ratio: Array) -> Array:
     return jnp.expm1(log_ratio) - log_ratio
 
 
-def standardize(values: Array, epsilon: float = 1e-8) -> Array:
-    """Values minus their mean over their standard deviation; all 0 if they are all equal."""
-    # From the first value on: the mean of equal numbers differs from them by rounding, which
-    # divided by an equally small deviation would be 1.
-    values = values - values.ravel()[0]
-    return (values - jnp.mean(values)) / (jnp.std(values) + epsilon)
+def standardize(values: Array, epsilon: float = 1e-8, where: Array | None = None) -> Array:
+    """Values minus their mean over their standard deviation; all 0 if they are all equal.
+
+    With a mask, of the values where it is true; 0 elsewhere.
+    """
+    if where is None:
+        # From the first value on: the mean of equal numbers differs from them by rounding,
+        # which divided by an equally small deviation would be 1.
+        values = values - values.ravel()[0]
+        return (values - jnp.mean(values)) / (jnp.std(values) + epsilon)
+    count = jnp.maximum(jnp.sum(where), 1)
+    values = jnp.where(where, values - jnp.max(values, where=where, initial=-jnp.inf), 0.0)
+    rest = jnp.where(where, values - jnp.sum(values) / count, 0.0)
+    return rest / (jnp.sqrt(jnp.sum(jnp.square(rest)) / count) + epsilon)

@@ -13,7 +13,7 @@ import optax
 
 from mazejax import random
 from mazejax.algos import collect as collecting
-from mazejax.algos import losses, minibatch
+from mazejax.algos import credit, losses, minibatch
 from mazejax.algos.base import (
     Algorithm,
     Counter,
@@ -24,9 +24,9 @@ from mazejax.algos.base import (
     nonfinite_metrics,
     update_key,
 )
-from mazejax.algos.collect import Act, Acted, CollectState, Episodes
+from mazejax.algos.collect import Act, Acted, CollectState, Episodes, Evaluate, Policies
 from mazejax.algos.metrics import Accumulator, Metrics
-from mazejax.algos.returns import explained_variance, gae
+from mazejax.algos.returns import explained_variance
 from mazejax.base import static
 from mazejax.errors import ConfigError, did_you_mean
 from mazejax.networks.policy import ActorCritic
@@ -34,10 +34,11 @@ from mazejax.networks.template import MLPActorCritic
 from mazejax.types import Array, Key, PyTree, Rollout
 
 _SCHEDULES = ("constant", "linear")
+_CRITICS = ("step", "shared")
 
 
 class Batch(NamedTuple):
-    """What the loss reads of each row, [B, ...]."""
+    """What the loss reads of the rows of one step key, [B, ...] or [B, S, ...]."""
 
     obs: PyTree
     action: PyTree
@@ -45,13 +46,23 @@ class Batch(NamedTuple):
     value: Array
     advantage: Array
     target: Array
+    weight: Array | None = None
+    """How much each entry counts for the policy, float32; None where all count alike."""
+    value_weight: Array | None = None
+    """How much each entry counts for the critic, float32; None where all count alike."""
+
+
+Batches = dict[str, Batch]
+"""By step key."""
 
 
 class PPO(Algorithm):
-    """PPO for any observation and action space."""
+    """PPO for any observation and action space and any schedule, a network per step key."""
 
     network: MLPActorCritic = MLPActorCritic()
-    """Template of policy and critic."""
+    """Template of policy and critic, built for each step key."""
+    critic: str = static(default="step")
+    """`step`: each sub-step is judged by its own value; `shared`: all by that of the first."""
     num_steps: int = static(default=64)
     """Flat steps of each env in one rollout, T."""
     num_epochs: int = static(default=4)
@@ -97,11 +108,12 @@ class PPO(Algorithm):
             check_range(self, name, high=1.0)
         if self.value_clip is not None:
             check_range(self, "value_clip", open_low=True)
-        if self.learning_rate_schedule not in _SCHEDULES:
-            raise ConfigError(
-                f"learning_rate_schedule: unknown {self.learning_rate_schedule!r}; "
-                f"{did_you_mean(str(self.learning_rate_schedule), _SCHEDULES)}"
-            )
+        for name, known in (("learning_rate_schedule", _SCHEDULES), ("critic", _CRITICS)):
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"{name}: unknown {getattr(self, name)!r}; "
+                    f"{did_you_mean(str(getattr(self, name)), known)}"
+                )
 
     @property
     def steps_per_update(self) -> int:
@@ -109,14 +121,19 @@ class PPO(Algorithm):
         return self.num_envs * self.num_steps
 
     @property
-    def actor_critic(self) -> ActorCritic:
-        """The network for this env's spaces."""
-        return self.network.build(self.env.observation_space, self.env.action_space)
+    def actor_critics(self) -> dict[str, ActorCritic]:
+        """The network of each step key."""
+        observations, actions = self.env.observation_spaces, self.env.action_spaces
+        return {key: self.network.build(observations[key], actions[key]) for key in actions}
 
     def init(self, key: Key) -> TrainState:
         """Fresh weights and freshly reset envs."""
         key = random.as_key(key)
-        variables = self.actor_critic.init(random.stream(key, "init"))
+        init_key = random.stream(key, "init")
+        variables = {
+            step_key: network.init(random.stream(init_key, step_key))
+            for step_key, network in self.actor_critics.items()
+        }
         return TrainState(
             variables=variables,
             optimizer=self._optimizer().init(variables),
@@ -127,33 +144,33 @@ class PPO(Algorithm):
 
     def collect(self, state: TrainState) -> tuple[CollectState, Rollout, Episodes]:
         """The next rollout, [T, N, ...]."""
+        return collecting.collect(
+            self.vector_env,
+            self.policies(state.variables),
+            self.critics(state.variables),
+            state.collect,
+            self.num_steps,
+        )
 
-        def value(obs: PyTree, carry: PyTree) -> Array:
-            return self.actor_critic.apply(state.variables, obs, carry)[0].value
-
-        act = self.policy(state.variables)
-        return collecting.collect(self.vector_env, act, value, state.collect, self.num_steps)
-
-    def policy(self, variables: PyTree, deterministic: bool = False) -> Act:
+    def policies(self, variables: PyTree, deterministic: bool = False) -> Policies:
         """How the variables act: drawn from the distribution, or its mode."""
-        network = self.actor_critic
+        return {
+            step_key: _policy(network, variables[step_key], deterministic)
+            for step_key, network in self.actor_critics.items()
+        }
 
-        def act(keys: Key, obs: PyTree, carry: PyTree) -> Acted:
-            output, carry = network.apply(variables, obs, carry)
-            if deterministic:
-                action = output.distribution.mode()
-            else:
-                action = jax.vmap(lambda d, key: d.sample(key))(output.distribution, keys)
-            log_prob = output.distribution.log_prob(action)
-            return Acted(action, network.to_env(action), log_prob, output.value, carry)
-
-        return act
+    def critics(self, variables: PyTree) -> dict[str, Evaluate]:
+        """What the variables think observations are worth."""
+        return {
+            step_key: _critic(network, variables[step_key])
+            for step_key, network in self.actor_critics.items()
+        }
 
     def learn(self, state: TrainState, rollout: Rollout) -> tuple[TrainState, Metrics]:
         """All epochs on a rollout [T, N, ...]."""
         self._check_rollout(rollout)
-        batch = self._batch(rollout)
-        packed, unpack = minibatch.pack(batch)
+        batches = self._batches(rollout)
+        packed, unpack = minibatch.pack(batches)
         key = update_key(state, "shuffle")
         size = self.steps_per_update // self.num_minibatches
         rate = self._learning_rate(state.updates)
@@ -174,12 +191,11 @@ class PPO(Algorithm):
             jnp.arange(self.num_epochs * self.num_minibatches),
         )
         metrics = {name: Accumulator.of(values) for name, values in steps.items()}
-        explained = explained_variance(batch.value, batch.target)
-        metrics["value/explained_variance"] = Accumulator.of(explained, jnp.isfinite(explained))
+        metrics |= _explained(batches)
         metrics["optimizer/learning_rate"] = Accumulator.of(rate)
         metrics |= nonfinite_metrics(
-            obs=batch.obs,
-            reward=rollout.transitions.reward,
+            obs={key: batch.obs for key, batch in batches.items()},
+            reward={key: steps.reward for key, steps in rollout.transitions.items()},
             loss=steps["loss/total"],
             gradient=steps["optimizer/grad_norm"],
             variables=variables,
@@ -189,41 +205,52 @@ class PPO(Algorithm):
         )
         return new_state, metrics
 
-    def loss(self, variables: PyTree, batch: Batch) -> tuple[Array, dict[str, Array]]:
-        """Mean loss of rows [B, ...] with standardized advantages, and its parts."""
-        output, _ = self.actor_critic.apply(variables, batch.obs)
+    def loss(self, variables: PyTree, batches: Batches) -> tuple[Array, dict[str, Array]]:
+        """Loss of rows with standardized advantages, summed over step keys, and its parts."""
+        total, parts = jnp.zeros((), jnp.float32), dict[str, Array]()
+        for step_key, batch in batches.items():
+            loss, own = self._loss(step_key, variables[step_key], batch)
+            total += loss
+            suffix = f"/{step_key}" if len(batches) > 1 else ""
+            parts |= {f"{name}{suffix}": part for name, part in own.items()}
+        return total, {"loss/total": total, **parts}
+
+    def _loss(
+        self, step_key: str, variables: PyTree, batch: Batch
+    ) -> tuple[Array, dict[str, Array]]:
+        """Mean loss of the entries of one step key, and its parts."""
+        output, _ = self.actor_critics[step_key].apply(variables, batch.obs)
         log_ratio = output.distribution.log_prob(batch.action) - batch.log_prob
         ratio = jnp.exp(log_ratio)
-        policy_loss = jnp.mean(losses.clipped_surrogate(ratio, batch.advantage, self.clip_eps))
+        policy_losses = losses.clipped_surrogate(ratio, batch.advantage, self.clip_eps)
+        policy_loss = _mean(policy_losses, batch.weight)
         if self.value_clip is None:
             errors = losses.value_loss(output.value, batch.target)
         else:
             errors = losses.clipped_value_loss(
                 output.value, batch.value, batch.target, self.value_clip
             )
-        value_loss = jnp.mean(errors)
-        entropy = jnp.mean(output.distribution.entropy())
-        total = policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy
-        return total, {
-            "loss/total": total,
+        value_loss = _mean(errors, batch.value_weight)
+        entropy = _mean(output.distribution.entropy(), batch.weight)
+        return policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy, {
             "loss/policy": policy_loss,
             "loss/value": value_loss,
             "policy/entropy": entropy,
-            "policy/approx_kl": jnp.mean(losses.approximate_kl(log_ratio)),
-            "policy/clip_fraction": jnp.mean(jnp.abs(ratio - 1.0) > self.clip_eps),
+            "policy/approx_kl": _mean(losses.approximate_kl(log_ratio), batch.weight),
+            "policy/clip_fraction": _mean(jnp.abs(ratio - 1.0) > self.clip_eps, batch.weight),
         }
 
-    def _gradient(self, variables: PyTree, batch: Batch) -> tuple[PyTree, dict[str, Array]]:
-        """Gradient of the mean loss of a minibatch, a cache-sized chunk at a time."""
-        batch = batch._replace(advantage=losses.standardize(batch.advantage))
-        rows = batch.advantage.shape[0]
+    def _gradient(self, variables: PyTree, batches: Batches) -> tuple[PyTree, dict[str, Array]]:
+        """Gradient of the loss of a minibatch, a cache-sized chunk at a time."""
+        batches = {key: _standardized(batch) for key, batch in batches.items()}
+        rows = self.steps_per_update // self.num_minibatches
         size = minibatch.chunk_size(rows)
         gradient = jax.grad(self.loss, has_aux=True)
         if size == rows:
-            return gradient(variables, batch)
-        chunks = jax.tree.map(lambda x: x.reshape(rows // size, size, *x.shape[1:]), batch)
+            return gradient(variables, batches)
+        chunks = jax.tree.map(lambda x: x.reshape(rows // size, size, *x.shape[1:]), batches)
 
-        def add_chunk(total: PyTree, chunk: Batch) -> tuple[PyTree, None]:
+        def add_chunk(total: PyTree, chunk: Batches) -> tuple[PyTree, None]:
             return jax.tree.map(jnp.add, total, gradient(variables, chunk)), None
 
         shapes = jax.eval_shape(gradient, variables, jax.tree.map(lambda x: x[0], chunks))
@@ -231,21 +258,24 @@ class PPO(Algorithm):
         total, _ = jax.lax.scan(add_chunk, nothing, chunks)
         return jax.tree.map(lambda x: x * (size / rows), total)
 
-    def _batch(self, rollout: Rollout) -> Batch:
-        """Rows [T * N, ...] with advantages and value targets."""
-        steps = rollout.transitions
-        advantage = gae(
-            steps.reward,
-            steps.value,
-            rollout.next_value,
-            steps.terminated,
-            steps.truncated,
-            self.gamma,
-            self.gae_lambda,
-        )
-        target = advantage + steps.value
-        batch = Batch(steps.obs, steps.action, steps.log_prob, steps.value, advantage, target)
-        return jax.tree.map(lambda x: x.reshape(self.steps_per_update, *x.shape[2:]), batch)
+    def _batches(self, rollout: Rollout) -> Batches:
+        """Rows [T * N, ...] by step key, with advantages and value targets."""
+        assign = credit.assign if self.critic == "step" else credit.assign_shared
+        credits = assign(self.env, rollout, self.gamma, self.gae_lambda)
+        batches = {}
+        for key, steps in rollout.transitions.items():
+            advantage, target, has_target = credits[key]
+            batches[key] = Batch(
+                obs=steps.obs,
+                action=steps.action,
+                log_prob=steps.log_prob,
+                value=steps.value,
+                advantage=advantage,
+                target=target,
+                weight=None if steps.active is None else steps.active.astype(jnp.float32),
+                value_weight=None if has_target is None else has_target.astype(jnp.float32),
+            )
+        return jax.tree.map(lambda x: x.reshape(self.steps_per_update, *x.shape[2:]), batches)
 
     def _check_rollout(self, rollout: Rollout) -> None:
         wanted = (self.num_steps, self.num_envs)
@@ -266,3 +296,52 @@ class PPO(Algorithm):
             return jnp.asarray(self.learning_rate, jnp.float32)
         left = jnp.maximum(1.0 - updates.to_float() / float(self.num_updates), 0.0)
         return self.learning_rate * left
+
+
+def _policy(network: ActorCritic, variables: PyTree, deterministic: bool) -> Act:
+    def act(keys: Key, obs: PyTree, carry: PyTree) -> Acted:
+        output, carry = network.apply(variables, obs, carry)
+        if deterministic:
+            action = output.distribution.mode()
+        else:
+            draw = lambda distribution, key: distribution.sample(key)  # noqa: E731
+            for _ in range(keys.ndim):
+                draw = jax.vmap(draw)
+            action = draw(output.distribution, keys)
+        log_prob = output.distribution.log_prob(action)
+        return Acted(action, network.to_env(action), log_prob, output.value, carry)
+
+    return act
+
+
+def _critic(network: ActorCritic, variables: PyTree) -> Evaluate:
+    return lambda obs, carry: network.apply(variables, obs, carry)[0].value
+
+
+def _standardized(batch: Batch) -> Batch:
+    """The minibatch with standardized advantages, and weights of mean 1."""
+    where = None if batch.weight is None else batch.weight > 0
+    return batch._replace(
+        advantage=losses.standardize(batch.advantage, where=where),
+        weight=_of_mean_one(batch.weight),
+        value_weight=_of_mean_one(batch.value_weight),
+    )
+
+
+def _of_mean_one(weight: Array | None) -> Array | None:
+    """The weights scaled to a mean of 1; all 0 if they are."""
+    return None if weight is None else weight / jnp.maximum(jnp.mean(weight), 1e-8)
+
+
+def _mean(values: Array, weight: Array | None) -> Array:
+    return jnp.mean(values if weight is None else values * weight)
+
+
+def _explained(batches: Batches) -> Metrics:
+    metrics = {}
+    for key, batch in batches.items():
+        where = None if batch.value_weight is None else batch.value_weight > 0
+        explained = explained_variance(batch.value, batch.target, where)
+        name = f"value/explained_variance{'/' + key if len(batches) > 1 else ''}"
+        metrics[name] = Accumulator.of(explained, jnp.isfinite(explained))
+    return metrics

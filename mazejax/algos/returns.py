@@ -43,8 +43,46 @@ def gae(
     return affine_reverse_scan(delta, decay, jnp.zeros_like(delta[0]))
 
 
-def explained_variance(prediction: Array, target: Array) -> Array:
+def gae_between_active(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    active: Array,
+    terminated: Array,
+    truncated: Array,
+    gamma: float | Array,
+    gae_lambda: float | Array,
+) -> Array:
+    """Generalised advantages of an actor that does not act in every step, [T, ...].
+
+    Time between two active steps passes as in a semi-Markov process: rewards of inactive
+    steps accrue, discounted, to the last active one, and the next value is that of the
+    next active step, `lambda` counting active steps. Where all are active this is `gae`.
+    An inactive step has an advantage for the critic's sake only: plus its value it is what
+    the actor can look forward to while it waits. `next_value` is read where an episode
+    was truncated and at the end; `gamma` may be [T, ...], for steps that take no time.
+    """
+
+    def add_step(later: tuple[Array, Array], now: tuple[Array, ...]) -> tuple[tuple, Array]:
+        worth_tp1, advantage_tp1 = later
+        r_t, v_t, next_t, active_t, terminated_t, truncated_t, gamma_t = now
+        future = jnp.where(truncated_t, next_t, worth_tp1)
+        future = r_t + gamma_t * jnp.where(terminated_t, 0.0, future)
+        trace = gamma_t * jnp.where(terminated_t | truncated_t, 0.0, advantage_tp1)
+        advantage = future - v_t + gae_lambda * trace
+        worth = jnp.where(active_t, v_t, future)
+        return (worth, jnp.where(active_t, advantage, trace)), advantage
+
+    steps = (reward, value, next_value, active, terminated, truncated)
+    gammas = jnp.broadcast_to(gamma, reward.shape)
+    last = (next_value[-1], jnp.zeros_like(next_value[-1]))
+    return jax.lax.scan(add_step, last, (*steps, gammas), reverse=True)[1]
+
+
+def explained_variance(prediction: Array, target: Array, where: Array | None = None) -> Array:
     """1 - Var[target - prediction] / Var[target], float32; nan where the target is constant."""
-    # From the first target on, so that rounding gives equal targets no variance.
-    variance = jnp.var(target - target.ravel()[0])
-    return jnp.where(variance > 0, 1.0 - jnp.var(target - prediction) / variance, jnp.nan)
+    # From one of the targets on, so that rounding gives equal targets no variance.
+    first = target.ravel()[0] if where is None else jnp.max(target, where=where, initial=-jnp.inf)
+    variance = jnp.var(target - first, where=where)
+    error = jnp.var(target - prediction, where=where)
+    return jnp.where(variance > 0, 1.0 - error / variance, jnp.nan)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mazejax import registry
-from mazejax.conf import nodes
+from mazejax.conf import experiments, nodes
 from mazejax.errors import ConfigError, MazejaxError, did_you_mean
 
 Function = Callable[[dict[str, Any]], int]
@@ -71,6 +71,8 @@ def _check_overrides(overrides: list[str]) -> str:
         key = override.key_or_group
         if key not in known and not key.startswith(("hydra.", "hydra/", "env_parameters.")):
             raise ConfigError(f"{key}: unknown key; {_suggest(key, known)}")
+        if key == "experiment" and not override.is_sweep_override():
+            experiments.load(str(override.value()))
     return chosen
 
 

@@ -32,7 +32,7 @@ def node(cls: type[Pytree]) -> type:
 def root_node() -> type:
     """Node of `mazejax train`."""
     quiet = [{f"override hydra/{logging}": "none"} for logging in ("job_logging", "hydra_logging")]
-    defaults = ["_self_", {"algorithm": DEFAULT_ALGORITHM}, *quiet]
+    defaults = ["_self_", {"algorithm": DEFAULT_ALGORITHM}, {"experiment": None}, *quiet]
     return dataclasses.make_dataclass(
         "TrainConfig",
         [
@@ -64,7 +64,7 @@ def known_keys(algorithm: str) -> set[str]:
     """Every dotted key that `mazejax train` knows with this algorithm."""
     cls = registry.algorithms.get(algorithm)
     keys = {field.name for field in dataclasses.fields(root_node())} - {"defaults", "hydra"}
-    return keys | _dotted(cls, "algorithm.") | _dotted(RunSettings, "run.")
+    return keys | {"experiment"} | _dotted(cls, "algorithm.") | _dotted(RunSettings, "run.")
 
 
 def dotted(message: str, algorithm: str) -> str:

@@ -109,6 +109,22 @@ class Env(Pytree):
         """Sub-steps of the current flat step that are over; known while tracing."""
         return 0
 
+    @property
+    def has_inactive_actors(self) -> bool:
+        """Whether `actor_active` may ever be false; decides what is stored of every step."""
+        return False
+
+    @property
+    def has_actor_rewards(self) -> bool:
+        """Whether `info["actor_rewards"]` tells whose merit each flat step's rewards are."""
+        return False
+
+    def at_substep(self, state: PyTree, substep: int) -> PyTree:
+        """The state as if it were the turn of this sub-step's actor: to observe as it would."""
+        if substep != self.substep(state):
+            raise EnvError(f"{self}: has a single sub-step, got {substep}")
+        return state
+
     def maze_state(self, state: PyTree) -> PyTree:
         """The problem's own state within the env's: the core env's, where there is one."""
         return state
@@ -135,7 +151,7 @@ class Env(Pytree):
         return Step(self.observe(state), state, reward, terminated, truncated, info)
 
     def replay(self, key: Key, actions: PyTree) -> "Episode":
-        """The episode of this key and these actions [T, ...]: see `mazejax.envs.episode`."""
+        """The episode of this key and these actions, simulated again: `mazejax.envs.replay`."""
         from mazejax.envs import episode
 
         return episode.replay(self, key, actions)
@@ -167,7 +183,7 @@ class Env(Pytree):
 def check_action(space: Space, action: PyTree, batch_shape: tuple[int, ...] = ()) -> None:
     """Raise SpaceError if an action fails to fit: shapes always, values where concrete."""
     check_shapes(space, action, "action", batch_shape)
-    if is_concrete(action):
+    if is_concrete(action) and 0 not in batch_shape:
         values = jax.tree.map(np.asarray, jax.device_get(action))
         # Spaces are products of intervals: they contain all rows if they contain the extremes.
         axes = tuple(range(len(batch_shape)))

@@ -38,7 +38,7 @@ class SubStep(NamedTuple):
     reward: Array
     """As returned by `step`, float32 [T] or [T, A]; 0 after the end."""
     info: dict[str, PyTree]
-    """Declared extras of the sub-step, [T, ...]."""
+    """Declared extras of the sub-step, [T, ...]; 0 after the end."""
 
 
 class Episode(Pytree):
@@ -70,13 +70,16 @@ class Episode(Pytree):
         return flat_reward([substep.reward for substep in self.substeps])
 
 
-def play(env: Env, policy: Policy, key: Key, num_steps: int) -> Episode:
+def play(
+    env: Env, policy: Policy, key: Key, num_steps: int, key_impl: str = random.DEFAULT_IMPL
+) -> Episode:
     """The episode of this key under the policy, for at most `num_steps` flat steps.
 
     Pure: `vmap` it over keys for many episodes. What is not read under `jit` is not kept.
-    A key of `VectorEnv.episode_keys` gives the episode that this env plays there.
+    A key of `VectorEnv.episode_keys` gives the episode that this env plays there; a key of
+    another implementation than `key_impl` seeds one of it, as there.
     """
-    key = random.as_key(key)
+    key = random.as_key(key, key_impl)
 
     def choose(index: int, obs: PyTree, state: PyTree, inputs: PyTree) -> PyTree:
         policy_key = keys.moment_key(key, env.time(state), index, "policy")
@@ -85,11 +88,14 @@ def play(env: Env, policy: Policy, key: Key, num_steps: int) -> Episode:
     return _run(env, key, choose, num_steps, None)
 
 
-def replay(env: Env, key: Key, actions: PyTree) -> Episode:
-    """The episode of this key and these actions, bit for bit as it was.
+def replay(env: Env, key: Key, actions: PyTree, key_impl: str = random.DEFAULT_IMPL) -> Episode:
+    """The episode of this key and these actions, as it was.
 
     Actions are [T, ...] of a flat env, else a tuple with one entry for every sub-step.
-    Raises EnvError where their number, SpaceError where their shapes do not fit.
+    All draws and whatever is discrete are the same in every program; floats are the same
+    bits in the same compiled program, and within rounding in others, since compilers
+    contract products and sums as they fuse them. Raises EnvError where the number of
+    actions, SpaceError where their shapes do not fit.
     """
     by_substep = actions if isinstance(actions, tuple) else (actions,)
     num_steps = _num_steps(env, by_substep)
@@ -97,7 +103,7 @@ def replay(env: Env, key: Key, actions: PyTree) -> Episode:
     def choose(index: int, obs: PyTree, state: PyTree, inputs: PyTree) -> PyTree:
         return inputs[index]
 
-    return _run(env, random.as_key(key), choose, num_steps, by_substep)
+    return _run(env, random.as_key(key, key_impl), choose, num_steps, by_substep)
 
 
 def random_policy(env: Env) -> Policy:
@@ -137,8 +143,8 @@ def _run(env: Env, key: Key, choose: Any, num_steps: int, inputs: PyTree) -> Epi
             action = choose(index, obs, state, inputs)
             step = env.step(keys.moment_key(key, env.time(state), index, "env"), state, action)
             active = env.actor_active(state) & goes_on
-            reward = jnp.where(goes_on, step.reward, 0.0)
-            substeps.append(SubStep(obs, state, active, action, reward, step.info))
+            reward, info = _select(goes_on, *_and_nothing((step.reward, step.info)))
+            substeps.append(SubStep(obs, state, active, action, reward, info))
             state, obs, ended = step.state, step.obs, (step.terminated, step.truncated)
         new = _Running(state, obs, now.length + 1, *ended)
         return _select(goes_on, new, now), tuple(substeps)
@@ -148,6 +154,10 @@ def _run(env: Env, key: Key, choose: Any, num_steps: int, inputs: PyTree) -> Epi
     start = _Running(state, env.observe(state), jnp.zeros((), jnp.int32), no, no)
     end, substeps = jax.lax.scan(one_flat_step, start, inputs, length=num_steps)
     return Episode(key, substeps, end.length, end.terminated, end.truncated, end.state, end.obs)
+
+
+def _and_nothing(tree: PyTree) -> tuple[PyTree, PyTree]:
+    return tree, jax.tree.map(jnp.zeros_like, tree)
 
 
 def _select(condition: Array, when_true: PyTree, when_false: PyTree) -> PyTree:

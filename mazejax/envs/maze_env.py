@@ -17,6 +17,7 @@ from mazejax.envs.structured import check_schedule, check_step_keys, map_agents
 from mazejax.errors import ConfigError, EnvError
 from mazejax.events.log import EventLog
 from mazejax.spaces.base import Space
+from mazejax.spaces.masks import check_mask_spaces
 from mazejax.types import ActorID, Array, Key, PyTree, Scene
 
 
@@ -58,6 +59,8 @@ class MazeEnv(Env):
                     f"{self.name}: {field}: expected a dict with one for each of the step keys "
                     f"{', '.join(map(repr, self.agent_counts))}, got {type(given).__name__}"
                 )
+        for key, space in self.action_spaces.items():
+            check_mask_spaces(self.observation_spaces[key], space, f"{self.name}: observation")
         for path, leaf in jax.tree_util.tree_leaves_with_path(self):
             if isinstance(leaf, (float, np.ndarray)) and np.isnan(leaf).any():
                 name = jax.tree_util.keystr(path, simple=True, separator=".").split(".")[-1]
@@ -83,6 +86,16 @@ class MazeEnv(Env):
         """The core env's."""
         return self.core_env.agent_counts
 
+    @property
+    def has_inactive_actors(self) -> bool:
+        """Whether the core env says who is active, or an end may come before the last sub-step."""
+        return len(self.actors) > 1 or self.core_env.defines("actor_active")
+
+    @property
+    def has_actor_rewards(self) -> bool:
+        """Whether the core env redistributes rewards."""
+        return self.core_env.defines("actor_rewards")
+
     def substep(self, state: EnvState) -> int:
         """Place in the schedule."""
         return state.substep
@@ -101,7 +114,7 @@ class MazeEnv(Env):
             step = _stand_still(step, state)
         is_last = state.substep == len(self.actors) - 1
         step = self._account(step, state, is_last)
-        rewards = (*state.rewards, step.reward) if self._redistributes else ()
+        rewards = (*state.rewards, step.reward) if self.has_actor_rewards else ()
         new = EnvState(
             core=step.state,
             time=state.time + 1 if is_last else state.time,
@@ -127,6 +140,10 @@ class MazeEnv(Env):
         """Flat steps since the reset, int32."""
         return state.time
 
+    def at_substep(self, state: EnvState, substep: int) -> EnvState:
+        """The same core state at another place of the schedule."""
+        return state.replace(substep=substep)
+
     def maze_state(self, state: EnvState) -> PyTree:
         """The core env's state."""
         return state.core
@@ -147,10 +164,6 @@ class MazeEnv(Env):
     def name(self) -> str:
         """Name of the core env's class."""
         return type(self.core_env).__name__
-
-    @property
-    def _redistributes(self) -> bool:
-        return self.core_env.defines("actor_rewards")
 
     def _observation(self, step_key: str) -> ObservationConversion:
         given = self.observation_conversion
@@ -177,7 +190,8 @@ class MazeEnv(Env):
         if self.reward_aggregator is not None:
             reward = self.reward_aggregator.summarize(step.events, step.state)
             step = step._replace(reward=reward)
-        return step
+        # Numbers of the env are Python floats: products with them are weakly typed.
+        return step._replace(reward=jnp.asarray(step.reward, jnp.float32))
 
     def _info(self, step: CoreStep, actor: ActorID, rewards: tuple[Array, ...]) -> dict:
         info = {} if isinstance(step.events, tuple) and not step.events else {"events": step.events}

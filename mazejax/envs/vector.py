@@ -130,6 +130,11 @@ class VectorEnv(Pytree):
         """Agents per step key."""
         return self.env.agent_counts
 
+    @property
+    def has_inactive_actors(self) -> bool:
+        """Whether `actor_active` may ever be false."""
+        return self.env.has_inactive_actors
+
     def reset(self, key: Key) -> tuple[PyTree, VectorState]:
         """First observations [N, ...] and state; the key is the root of all that is drawn."""
         root = random.as_key(key, self.key_impl)
@@ -147,8 +152,9 @@ class VectorEnv(Pytree):
 
         `obs` is the first observation of the new episode where `done`; `reward` and the
         flags are of the step itself; `info["final_obs"]` is the observation before the
-        reset (costs nothing when unread under jit). Before the last sub-step the flags
-        tell that the rest of the flat step stands still.
+        reset (costs nothing when unread under jit), of a structured env a tuple of what
+        each actor of the schedule would see. Before the last sub-step the flags tell that
+        the rest of the flat step stands still.
         """
         actor = self.actor_id(state)
         check_action(self.action_spaces[actor.step_key], action, self._batch_shape(actor))
@@ -159,7 +165,7 @@ class VectorEnv(Pytree):
             )
         new_state, info = state.replace(envs=stepped.state), stepped.info
         if self.env.substep(stepped.state) == 0:
-            info = {**info, "final_obs": self.observe(new_state)}
+            info = {**info, "final_obs": self._final_obs(new_state)}
             new_state = self._reset_ended(new_state, stepped)
         elif state.params is not None:
             new_state = new_state.replace(params=self._earn(state.params, stepped.reward))
@@ -175,6 +181,12 @@ class VectorEnv(Pytree):
     def observe(self, state: VectorState) -> PyTree:
         """Observations [N, ...] of a state, for the actor that acts next."""
         return self._map_envs(lambda env, s: env.observe(s), state, None, state.envs)
+
+    def observe_as(self, state: VectorState, substep: int) -> PyTree:
+        """Observations [N, ...] of a state as the actor of this sub-step would see it."""
+        return self._map_envs(
+            lambda env, s: env.observe(env.at_substep(s, substep)), state, None, state.envs
+        )
 
     def keys(self, state: VectorState, name: str) -> Key:
         """Keys [N] of this moment for a purpose, such as "policy"; other names, other draws."""
@@ -204,6 +216,11 @@ class VectorEnv(Pytree):
         if is_concrete(self.env):
             return _cheapest_strategy(self.env, self.key_impl)
         return _cheapest_strategy.__wrapped__(self.env, self.key_impl)
+
+    def _final_obs(self, state: VectorState) -> PyTree:
+        if len(self.actors) == 1:
+            return self.observe(state)
+        return tuple(self.observe_as(state, substep) for substep in range(len(self.actors)))
 
     def _batch_shape(self, actor: ActorID) -> tuple[int, ...]:
         return (self.num_envs, *agent_axis(actor, self.agent_counts))

@@ -31,8 +31,17 @@ class EpisodeCounts(Pytree):
         return cls(dict.fromkeys(log.firings, nothing), nothing)
 
     def add(self, log: EventLog, flat_steps: int = 1) -> Self:
-        """The counts after one more log; of several sub-steps one ends a flat step."""
-        counts = {name: total + log.firings[name].count for name, total in self.counts.items()}
+        """The counts after one more log, which may lack events; EnvError if it has others.
+
+        `flat_steps` is 0 for a sub-step that does not end the flat step.
+        """
+        for name in log.firings:
+            if name not in self.counts:
+                raise EnvError(f"event {name}: not counted; {did_you_mean(name, self.counts)}")
+        counts = {
+            name: total + log.firings[name].count if name in log.firings else total
+            for name, total in self.counts.items()
+        }
         return type(self)(counts, self.num_steps + flat_steps)
 
     def count(self, event: Event) -> Array:

@@ -7,13 +7,16 @@ always exact; attributes are kept for as many firings as the event has capacity.
 
 from typing import Any, Self
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mazejax.base import Pytree
 from mazejax.errors import EnvError, did_you_mean
 from mazejax.events.topic import Event, Topic
 from mazejax.types import Array
+
+_MAX_COMPARED = 64  # up to here comparing all with all fuses and is cheaper than a scan
+_KINDS = (jnp.bool_, jnp.integer, jnp.generic)  # each holds the numbers of those before it
 
 
 class Firings(Pytree):
@@ -31,7 +34,7 @@ class Firings(Pytree):
 
     @property
     def fired(self) -> Array:
-        """[capacity] bool: which slots hold a firing."""
+        """[capacity] bool: which slots hold a firing; [1] of an event that says nothing."""
         return jnp.arange(self.capacity or 1) < self.count
 
     @property
@@ -51,41 +54,31 @@ class EventLog(Pytree):
     @classmethod
     def empty(cls, *events: Event | type[Topic]) -> Self:
         """A log in which these events, or all events of these topics, may be fired."""
-        each = [
-            e for given in events for e in ([given] if isinstance(given, Event) else given.events)
-        ]
-        return cls({event.id: _nothing(event) for event in each})
+        declared: dict[str, Event] = {}
+        for given in events:
+            for event in [given] if isinstance(given, Event) else given.events:
+                if declared.setdefault(event.id, event) != event:
+                    raise EnvError(
+                        f"event {event.id}: two topics of one name declare it differently; "
+                        f"rename one of them"
+                    )
+        return cls({name: _nothing(event) for name, event in declared.items()})
 
     def fire(self, event: Event, when: Array | bool = True, **attributes: Any) -> Self:
         """The log after the event was fired once, if `when` [] holds."""
-        return self.fire_each(
-            event,
-            jnp.asarray(when, bool)[None],
-            **{name: jnp.asarray(value)[None] for name, value in attributes.items()},
-        )
+        before, happens = self[event], jnp.asarray(when, bool)
+        values = _checked(event, happens, attributes, ())
+        rows = {name: value[None] for name, value in values.items()}
+        return self._with(event, _fired(before, happens[None], rows))
 
     def fire_each(self, event: Event, when: Array, **attributes: Any) -> Self:
         """The log after the event was fired once for every k where `when` [K] holds.
 
         Attributes have a value for every k: [K, ...].
         """
-        before = self[event]
-        _check_attributes(event, attributes, when.shape)
-        if not attributes:
-            added = jnp.sum(when, dtype=jnp.int32)
-            return self._with(event, Firings(before.count + added, {}))
-        slot = before.count + jnp.cumsum(when, dtype=jnp.int32) - 1
-        # [capacity, K]: at most one k for a slot; a sum over one hit is exact.
-        hit = (jnp.arange(event.capacity)[:, None] == slot[None]) & when[None]
-        values = {
-            name: _into_slots(hit, jnp.asarray(value, before.attributes[name].dtype), kept)
-            for (name, kept), value in zip(
-                sorted(before.attributes.items()),
-                [attributes[name] for name in sorted(attributes)],
-                strict=True,
-            )
-        }
-        return self._with(event, Firings(slot[-1] + 1, values))
+        before, each = self[event], jnp.asarray(when, bool)
+        values = _checked(event, each, attributes, each.shape[:1] or (1,))
+        return self._with(event, _fired(before, each, values))
 
     def merge(self, later: Self) -> Self:
         """Both logs as one; the firings of this one come first. `later` decides the structure."""
@@ -135,36 +128,77 @@ def _nothing(event: Event) -> Firings:
     )
 
 
+def _fired(before: Firings, when: Array, values: dict[str, Array]) -> Firings:
+    """Firings after one more for every k where `when` [K] holds, with values [K, ...]."""
+    slot = before.count + _num_before(when)
+    attributes = {}
+    for name, kept in before.attributes.items():
+        hit = (jnp.arange(kept.shape[0])[:, None] == slot[None]) & when[None]
+        attributes[name] = _into_slots(hit, values[name].astype(kept.dtype), kept)
+    return Firings(before.count + jnp.sum(when, dtype=jnp.int32), attributes)
+
+
+def _num_before(when: Array) -> Array:
+    """How many of the entries before each one hold, int32 [K]."""
+    num = when.shape[0]
+    if num > _MAX_COMPARED:
+        return jnp.cumsum(when, dtype=jnp.int32) - when
+    return jnp.sum(np.tri(num, k=-1, dtype=bool) & when[None], axis=1, dtype=jnp.int32)
+
+
 def _into_slots(hit: Array, values: Array, kept: Array) -> Array:
     """Slots [capacity, ...] with values [K, ...] written where hit [capacity, K]."""
-    source = hit.argmax(axis=1)
-    chosen = values[source] if values.shape[0] > 1 else jnp.broadcast_to(values, kept.shape)
-    return jax.vmap(jnp.where)(hit.any(axis=1), chosen, kept)
+    reach = hit.reshape(*hit.shape, *[1] * (values.ndim - 1))
+    # At most one k for a slot: the maximum is that one's value, whatever its kind and sign.
+    lowest = _lowest(values.dtype)
+    chosen = jnp.where(reach, values[None], lowest).max(axis=1, initial=lowest)
+    return jnp.where(reach.any(axis=1), chosen, kept)
+
+
+def _lowest(dtype: Any) -> Any:
+    if dtype == np.bool_:
+        return False
+    return np.iinfo(dtype).min if jnp.issubdtype(dtype, jnp.integer) else -np.inf
 
 
 def _concatenated(first: Firings, later: Firings) -> Firings:
-    capacity = later.capacity
-    count = first.count + later.count
-    if capacity is None:
-        return Firings(count, {})
-    index = jnp.arange(capacity) - first.count
-
-    def joined(mine: Array, theirs: Array) -> Array:
-        return jax.vmap(jnp.where)(index < 0, mine, theirs[jnp.maximum(index, 0)])
-
-    return Firings(count, jax.tree.map(joined, first.attributes, later.attributes))
+    attributes = {}
+    for name, mine in first.attributes.items():
+        slot = jnp.arange(mine.shape[0])
+        hit = slot[:, None] == first.count + slot[None]
+        attributes[name] = _into_slots(hit, later.attributes[name], mine)
+    return Firings(first.count + later.count, attributes)
 
 
-def _check_attributes(event: Event, attributes: dict[str, Any], when: tuple[int, ...]) -> None:
+def _checked(
+    event: Event, when: Array, attributes: dict[str, Any], shape: tuple[int, ...]
+) -> dict[str, Array]:
+    """The attributes as arrays [*shape, ...]; EnvError if they or `when` [*shape] do not fit."""
+    if when.shape != shape:
+        raise EnvError(
+            f"event {event.id}: `when` has shape {when.shape}, expected "
+            f"{shape if shape == () else '[K]'}; `fire` fires one, `fire_each` a vector"
+        )
     if attributes.keys() != event.attributes.keys():
         raise EnvError(
             f"event {event.id}: got the attributes {sorted(attributes)}, expected "
             f"{sorted(event.attributes)}"
         )
-    for name, value in attributes.items():
-        wanted = (*when, *event.attributes[name].shape)
-        if jnp.shape(value) != wanted:
+    values = {name: jnp.asarray(value) for name, value in attributes.items()}
+    for name, value in values.items():
+        wanted, dtype = (*shape, *event.attributes[name].shape), event.attributes[name].dtype
+        if value.shape != wanted:
             raise EnvError(
-                f"event {event.id}: attribute {name!r} has shape {jnp.shape(value)[1:]}, "
-                f"expected {wanted[1:]}"
+                f"event {event.id}: attribute {name!r} has shape {value.shape}, expected {wanted}"
             )
+        # What only narrows is converted, what changes the kind of number would lose it.
+        if _kind(value.dtype) > _kind(dtype):
+            raise EnvError(
+                f"event {event.id}: attribute {name!r} is {value.dtype}, expected {dtype}; "
+                f"convert it on purpose"
+            )
+    return values
+
+
+def _kind(dtype: Any) -> int:
+    return next(i for i, kind in enumerate(_KINDS) if jnp.issubdtype(dtype, kind))

@@ -6,11 +6,13 @@ is an `EventLog`.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from mazejax.errors import ConfigError
+
+_ARGUMENTS_OF_FIRE = ("self", "event", "when")
 
 
 class Attribute(NamedTuple):
@@ -28,9 +30,9 @@ class Event:
     are counted as lost.
     """
 
-    topic: str
+    topic: str = ""
     """Name of the topic that declares it."""
-    name: str
+    name: str = ""
     """Name within the topic."""
 
     def __init__(
@@ -45,15 +47,11 @@ class Event:
         if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
             raise ConfigError(f"Event capacity: must be a positive integer, got {capacity!r}")
         for name, attribute in self.attributes.items():
-            if not isinstance(attribute, Attribute):
-                raise ConfigError(
-                    f"Event attribute {name!r}: expected an Attribute(shape, dtype), "
-                    f"got {attribute!r}"
-                )
-            np.dtype(attribute.dtype)
+            _check_attribute(name, attribute)
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.topic, self.name = owner.__name__, name
+        if not self.name:  # the topic that declares it names it, others may list it too
+            self.topic, self.name = owner.__name__, name
 
     @property
     def id(self) -> str:
@@ -86,5 +84,32 @@ class Topic:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        own = [value for value in vars(cls).values() if isinstance(value, Event)]
-        cls.events = (*cls.events, *own)
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Event)}
+        if "events" in own:
+            raise ConfigError(
+                f"{cls.__name__}.events: lists all events; give this one another name"
+            )
+        cls.events = tuple({**{event.name: event for event in cls.events}, **own}.values())
+
+
+def _check_attribute(name: Any, attribute: Any) -> None:
+    where = f"Event attribute {name!r}"
+    if not (isinstance(name, str) and name.isidentifier()) or name in _ARGUMENTS_OF_FIRE:
+        raise ConfigError(
+            f"{where}: expected a name that `fire` can take as a keyword, and none of "
+            f"{', '.join(_ARGUMENTS_OF_FIRE)}; rename it"
+        )
+    if not isinstance(attribute, Attribute):
+        raise ConfigError(f"{where}: expected an Attribute(shape, dtype), got {attribute!r}")
+    shape = attribute.shape
+    if not (isinstance(shape, tuple) and all(type(size) is int and size > 0 for size in shape)):
+        raise ConfigError(f"{where}: expected a tuple of positive sizes as shape, got {shape!r}")
+    try:
+        dtype = np.dtype(attribute.dtype)
+    except TypeError:
+        dtype = np.dtype(object)
+    if dtype.kind not in "biuf" or dtype.itemsize > 4:
+        raise ConfigError(
+            f"{where}: expected bool, an integer or a float of at most 32 bits as dtype, "
+            f"got {attribute.dtype!r}"
+        )

@@ -55,8 +55,8 @@ def _jitted_step(algorithm: Algorithm) -> Any:
     env = VectorEnv(algorithm.env, 1)
 
     def one_step(variables: PyTree, state: collecting.CollectState) -> tuple[Any, Any]:
-        act = algorithm.policy(variables, deterministic=True)
-        state, transition, _, _ = collecting.step(env, act, state)
-        return state, (transition.terminated | transition.truncated)[0]
+        policies = algorithm.policies(variables, deterministic=True)
+        state, now = collecting.step(env, policies, state)
+        return state, now.episodes.ended[0]
 
     return jax.jit(one_step)

@@ -153,7 +153,7 @@ class RunContext:
     @property
     def policy(self) -> Policy:
         """The best policy by evaluation; before any evaluation the latest one."""
-        return Policy(self.algorithm.actor_critic, self._policy_variables())
+        return Policy(self.algorithm.actor_critics, self._policy_variables())
 
     @property
     def metrics(self) -> dict[str, Curve]:

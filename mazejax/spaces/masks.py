@@ -4,6 +4,7 @@ The mask of an action `NAME` of a Dict space is the observation `NAME_mask`, tha
 single action is `action_mask`: bool, with one entry for every category.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,7 +88,7 @@ def masked_logits(space: Space, logits: Array, mask: Array) -> Array:
 
 
 def is_allowed(space: Space, action: PyTree, masks: Masks) -> Array:
-    """Whether the masks allow an action, bool []."""
+    """Whether the masks allow an action, bool []; what lies outside the categories is not."""
     if masks is None:
         return jnp.ones((), bool)
     if isinstance(space, Dict):
@@ -95,7 +96,8 @@ def is_allowed(space: Space, action: PyTree, masks: Masks) -> Array:
         return jnp.stack(parts).all()
     # An entry of which nothing is allowed excludes nothing: as `masked_logits` has it.
     free = masked_logits(space, jnp.zeros(masks.shape, jnp.float32), masks) == 0
-    return (free | (space.flatten(action) < 0.5)).all()
+    chosen = space.flatten(action) > 0.5
+    return jnp.sum(free & chosen, dtype=jnp.int32) == math.prod(space.shape)
 
 
 def _flat(numbers: Any) -> tuple[int, ...]:

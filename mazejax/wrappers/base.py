@@ -39,6 +39,16 @@ class Wrapper(Env):
         """The wrapped env's."""
         return self.env.agent_counts
 
+    @property
+    def has_inactive_actors(self) -> bool:
+        """The wrapped env's."""
+        return self.env.has_inactive_actors
+
+    @property
+    def has_actor_rewards(self) -> bool:
+        """The wrapped env's."""
+        return self.env.has_actor_rewards
+
     def reset_state(self, key: Key) -> PyTree:
         """The wrapped env's."""
         return self.env.reset_state(key)
@@ -62,6 +72,10 @@ class Wrapper(Env):
     def substep(self, state: PyTree) -> int:
         """The wrapped env's."""
         return self.env.substep(state)
+
+    def at_substep(self, state: PyTree, substep: int) -> PyTree:
+        """The wrapped env's."""
+        return self.env.at_substep(state, substep)
 
     def maze_state(self, state: PyTree) -> PyTree:
         """The wrapped env's."""

@@ -6,9 +6,13 @@ equal. Defaults stand in the classes; time limits are Gymnasium's and stand here
 """
 
 import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mazejax.base import Pytree, is_concrete
+from mazejax.envs import cutting2d, grid_maze, landmark_tour
 from mazejax.envs.classic import acrobot, cartpole, mountain_car, pendulum
 from mazejax.envs.maze_env import MazeEnv
 from mazejax.errors import ConfigError, did_you_mean
@@ -46,6 +50,27 @@ def make_acrobot(max_steps: int = 500, **numbers: float) -> TimeLimit:
     """Acrobot-v1; numbers are fields of `Acrobot` or `JointTorque`."""
     parts = (acrobot.Acrobot(), acrobot.AcrobotObservation(), acrobot.JointTorque())
     return _assemble(parts, max_steps, numbers)
+
+
+def _with_time_limit(make: Callable[..., MazeEnv], max_steps: int) -> Callable[..., TimeLimit]:
+    """The factory of an env that does not end by itself, with a limit as its first parameter."""
+
+    def make_limited(max_steps: int = max_steps, **options: Any) -> TimeLimit:
+        return TimeLimit(make(**options), max_steps)
+
+    functools.update_wrapper(make_limited, make)
+    signature = inspect.signature(make)
+    limit = inspect.Parameter("max_steps", inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                              default=max_steps, annotation=int)  # fmt: skip
+    parameters = [limit, *signature.parameters.values()]
+    make_limited.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    make_limited.__module__ = __name__
+    return make_limited
+
+
+make_cutting2d = _with_time_limit(cutting2d.make_cutting2d, 180)
+make_grid_maze = _with_time_limit(grid_maze.make_grid_maze, 100)
+make_landmark_tour = _with_time_limit(landmark_tour.make_landmark_tour, 100)
 
 
 def _assemble(parts: tuple[Any, Any, Any], max_steps: int, numbers: dict[str, float]) -> TimeLimit:

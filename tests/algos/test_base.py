@@ -35,14 +35,14 @@ class Nothing(Algorithm):
         state = state.replace(variables=variables, updates=state.updates.add(1))
         return state, {"x": metrics.Accumulator.of(variables)}
 
-    def policy(self, variables, deterministic=False):
+    def policies(self, variables, deterministic=False):
         def act(keys, obs, carry):
             draws = jax.vmap(lambda key: random.randint(key, (), 2))(keys)
             action = jnp.zeros_like(draws) if deterministic else draws
             zeros = jnp.zeros(len(obs))
             return Acted(action, action, zeros, zeros, carry)
 
-        return act
+        return {"0": act}
 
 
 # --- counting -----------------------------------------------------------------------------

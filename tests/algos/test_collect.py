@@ -80,7 +80,7 @@ PATTERNS = {
     "all truncated in every step": ends(truncated_at=1),
     "all truncated and terminated at once": ends(terminated_at=3, truncated_at=3),
 }
-BEGIN = jnp.full(N, 5.0, jnp.float32)
+BEGIN = (jnp.full(N, 5.0, jnp.float32),)
 
 
 def value_of(obs, memory):
@@ -88,7 +88,10 @@ def value_of(obs, memory):
     return 1000.0 * obs[..., 0] + 10.0 * obs[..., 2] + memory
 
 
-def policy(ends):
+CRITICS = {"0": value_of}
+
+
+def policies(ends):
     """An act whose memory, from 5 on, adds up the noise that it saw, and 1 for every step."""
 
     def act(keys, obs, carry):
@@ -100,16 +103,16 @@ def policy(ends):
         # What learners see differs from what the env takes.
         return Acted(flags + 10, flags, -obs[:, 1], value_of(obs, carry), carry + obs[:, 1] + 1)
 
-    return act
+    return {"0": act}
 
 
 @jax.jit
 def rollouts(key, ends):
     """Two rollouts of T steps in a row."""
-    env, act = VectorEnv(TaggedEnv(), N), policy(ends)
+    env, act = VectorEnv(TaggedEnv(), N), policies(ends)
     first = collecting.start(env, key, BEGIN)
-    second, *rollout_1 = collecting.collect(env, act, value_of, first, T, BEGIN)
-    third, *rollout_2 = collecting.collect(env, act, value_of, second, T, BEGIN)
+    second, *rollout_1 = collecting.collect(env, act, CRITICS, first, T, BEGIN)
+    third, *rollout_2 = collecting.collect(env, act, CRITICS, second, T, BEGIN)
     return first, (second, *rollout_1), (third, *rollout_2)
 
 
@@ -120,7 +123,7 @@ def single_step(root, row, episode, state, memory, ends):
     key = jax.random.fold_in(jax.random.fold_in(root, row), episode)
     now = jax.random.fold_in(key, env.time(state))
     obs = env.observe(state)
-    acted = policy(ends)(random.stream(now, "policy")[None], obs[None], memory[None])
+    acted = policies(ends)["0"](random.stream(now, "policy")[None], obs[None], memory[None])
     acted = jax.tree.map(lambda leaf: leaf[0], acted)
     step = env.step(random.stream(now, "env"), state, acted.env_action)
     fresh = env.reset_state(first_key(root, row, episode + 1))
@@ -171,19 +174,19 @@ def test_a_rollout_is_what_a_loop_over_single_envs_gives(pattern):
     _, one, two = jax.device_get(rollouts(key, ends))
     got = jax.tree.map(lambda a, b: np.concatenate([a, b]), one[1:], two[1:])
     rollout, episodes = got
-    steps = rollout.transitions
+    steps, next_value = rollout.transitions["0"], rollout.next_value["0"]
     for row in (0, 1, N - 1):
         want, memory, running_return, running_length = by_loop(key, row, ends, 2 * T)
         for name in ("obs", "action", "reward", "terminated", "truncated", "log_prob", "value"):
             np.testing.assert_array_equal(getattr(steps, name)[:, row], want[name], name)
         matters = ~want["terminated"]
         np.testing.assert_array_equal(
-            rollout.next_value[matters, row], want["next_value"][matters], "next_value"
+            next_value[matters, row], want["next_value"][matters], "next_value"
         )
         np.testing.assert_array_equal(episodes.ended[:, row], want["ended"])
         np.testing.assert_array_equal(episodes.returns[:, row], want["return"])
         np.testing.assert_array_equal(episodes.lengths[:, row], want["length"])
-        assert two[0].carry[row] == memory
+        assert two[0].carry[0][row] == memory
         assert two[0].episode_return[row] == running_return
         assert two[0].episode_length[row] == running_length
 
@@ -191,16 +194,16 @@ def test_a_rollout_is_what_a_loop_over_single_envs_gives(pattern):
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_next_value_is_that_of_the_true_next_observation_for_every_pattern_of_ends(pattern):
     _, (state, rollout, _), _ = jax.device_get(rollouts(random.key(8), PATTERNS[pattern]))
-    steps = rollout.transitions
+    steps, next_value = rollout.transitions["0"], rollout.next_value["0"]
     # While an episode goes on, next_value is the value of the next row, or of what comes after.
-    following = np.concatenate([steps.value[1:], value_of(state.obs, state.carry)[None]])
+    following = np.concatenate([steps.value[1:], value_of(state.obs, state.carry[0])[None]])
     goes_on = ~(steps.terminated | steps.truncated)
-    np.testing.assert_array_equal(rollout.next_value[goes_on], following[goes_on])
+    np.testing.assert_array_equal(next_value[goes_on], following[goes_on])
     # Where it was truncated: the same tag, one step later, the memory one step older.
     memory = steps.value - 1000 * steps.obs[..., 0] - 10 * steps.obs[..., 2]
     final = 1000 * steps.obs[..., 0] + 10 * (steps.obs[..., 2] + 1) + memory + steps.obs[..., 1] + 1
     cut = steps.truncated & ~steps.terminated
-    np.testing.assert_array_equal(rollout.next_value[cut], final[cut])
+    np.testing.assert_array_equal(next_value[cut], final[cut])
     if "all truncated at once" in pattern:
         assert cut.all(axis=1).any(), "more rows at once than a block holds"
 
@@ -209,7 +212,7 @@ def test_episodes_are_a_recount_of_the_rewards():
     for pattern in ("none", "both kinds, at times both at once"):
         _, one, two = jax.device_get(rollouts(random.key(9), PATTERNS[pattern]))
         rollout, episodes = jax.tree.map(lambda a, b: np.concatenate([a, b]), one[1:], two[1:])
-        steps = rollout.transitions
+        steps = rollout.transitions["0"]
         total, length = np.zeros(N), np.zeros(N, int)
         for t in range(2 * T):
             total, length = total + steps.reward[t], length + 1
@@ -222,18 +225,18 @@ def test_episodes_are_a_recount_of_the_rewards():
 
 def test_a_rollout_begins_with_the_first_episode_and_continues_where_the_last_ended():
     first, (second, rollout, _), (_, later, _) = rollouts(random.key(1), PATTERNS["truncations"])
-    np.testing.assert_array_equal(rollout.transitions.obs[0], first.obs)
-    np.testing.assert_array_equal(later.transitions.obs[0], second.obs)
+    np.testing.assert_array_equal(rollout.transitions["0"].obs[0], first.obs)
+    np.testing.assert_array_equal(later.transitions["0"].obs[0], second.obs)
     assert (first.episode_length == 0).all() and (first.episode_return == 0).all()
-    np.testing.assert_array_equal(first.carry, BEGIN)
+    np.testing.assert_array_equal(first.carry[0], BEGIN[0])
 
 
 def test_all_reset_strategies_give_the_same_rollout():
     def rollout(auto_reset):
         env = VectorEnv(TaggedEnv(), N, auto_reset)
         state = collecting.start(env, random.key(3), BEGIN)
-        act = policy(ends(termination=200, truncation=200))
-        return collecting.collect(env, act, value_of, state, T, BEGIN)
+        act = policies(ends(termination=200, truncation=200))
+        return collecting.collect(env, act, CRITICS, state, T, BEGIN)
 
     always, compact = (
         jax.jit(rollout, static_argnums=0)("always"),
@@ -262,13 +265,14 @@ def test_the_memory_of_a_policy_may_be_a_tree_or_nothing():
         return jnp.zeros(obs.shape[0])
 
     begin = {"h": jnp.zeros((2, 3)), "c": (jnp.ones(2),)}
-    for carry in (begin, ()):
+    for carry in ((begin,), ((),), None):
         state = collecting.start(env, random.key(0), carry)
-        state, rollout, _ = collecting.collect(env, act, value, state, 3, carry)
+        state, rollout, _ = collecting.collect(env, {"0": act}, {"0": value}, state, 3, carry)
         # Truncated after two steps, so the memory has one step since its beginning.
-        assert rollout.transitions.truncated[:, 0].tolist() == [False, True, False]
-        assert state.carry == () or state.carry["h"].tolist() == [[1, 1, 1]] * 2
-        assert jax.tree.structure(state.carry) == jax.tree.structure(carry)
+        assert rollout.transitions["0"].truncated[:, 0].tolist() == [False, True, False]
+        wanted = ((),) if carry is None else carry
+        assert wanted == ((),) or state.carry[0]["h"].tolist() == [[1, 1, 1]] * 2
+        assert jax.tree.structure(state.carry) == jax.tree.structure(wanted)
 
 
 # --- values of final observations ---------------------------------------------------------
@@ -312,7 +316,7 @@ def test_values_cost_as_many_blocks_of_rows_as_were_truncated(num_envs, block):
 @jax.jit
 def first_episodes(key, ends, max_steps):
     env = VectorEnv(TaggedEnv(), N)
-    return collecting.run_episodes(env, policy(ends), key, max_steps, BEGIN)
+    return collecting.run_episodes(env, policies(ends), key, max_steps, BEGIN)
 
 
 @pytest.mark.parametrize("max_steps", [4, 24])
@@ -340,7 +344,7 @@ def test_evaluation_for_no_steps_ends_nothing():
 
 def test_the_state_of_collecting_keeps_its_types():
     def after_one_step(state):
-        return collecting.step(env, policy(PATTERNS["truncations"]), state, BEGIN)[0]
+        return collecting.step(env, policies(PATTERNS["truncations"]), state, BEGIN)[0]
 
     env = VectorEnv(TaggedEnv(), N)
     state = jax.eval_shape(lambda: collecting.start(env, random.key(0), BEGIN))

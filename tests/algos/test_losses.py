@@ -100,6 +100,30 @@ def test_values_far_from_zero_standardize_like_values_near_it():
     np.testing.assert_allclose(losses.standardize(far), losses.standardize(near), atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_under_a_mask_the_masked_values_are_standardized_and_the_rest_is_zero(seed):
+    random = np.random.default_rng(seed)
+    values = (3 * random.normal(size=(8, 5)) + 2).astype(np.float32)
+    where = random.random((8, 5)) < 0.4
+    chosen = np.float64(values[where])
+    expected = np.zeros((8, 5))
+    expected[where] = (chosen - chosen.mean()) / chosen.std()
+    standardize = jax.jit(lambda values, where: losses.standardize(values, where=where))
+    np.testing.assert_allclose(standardize(values, where), expected, rtol=1e-5, atol=1e-6)
+    hidden = np.where(where, values, np.nan)
+    np.testing.assert_allclose(standardize(hidden, where), expected, rtol=1e-5, atol=1e-6)
+    everywhere = standardize(values, np.ones_like(where))
+    np.testing.assert_allclose(everywhere, losses.standardize(values), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, -7.7, 100.1])
+@pytest.mark.parametrize("num", [0, 1, 21, 64])
+def test_equal_values_under_a_mask_and_no_values_at_all_standardize_to_exactly_zero(constant, num):
+    where = jnp.arange(64) < num
+    values = jnp.where(where, constant, jnp.arange(64.0))
+    np.testing.assert_array_equal(losses.standardize(values, where=where), np.zeros(64))
+
+
 @pytest.mark.parametrize(
     "loss",
     [

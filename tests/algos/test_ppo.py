@@ -143,10 +143,11 @@ def test_metrics_say_what_happened_and_nothing_else():
 
 def test_weights_that_are_not_finite_are_reported_with_their_consequences():
     state = mixed_states()[0][0]
-    value = state.variables["params"]["value"]["dense"]
+    params = state.variables["0"]["params"]
+    value = params["value"]["dense"]
     bad = {**value, "bias": jnp.full_like(value["bias"], jnp.nan)}
-    params = {**state.variables["params"], "value": {"dense": bad}}
-    _, row = mixed_update(state.replace(variables={"params": params}))
+    params = {**params, "value": {"dense": bad}}
+    _, row = mixed_update(state.replace(variables={"0": {"params": params}}))
     found = merge_rows([jax.device_get(row)])
     assert {name for name in found if "nonfinite" in name} == {
         "nonfinite/loss",
@@ -168,20 +169,21 @@ def test_the_size_of_metrics_depends_neither_on_steps_nor_on_envs():
 def test_actions_are_clipped_for_the_env_and_the_learner_keeps_what_was_drawn():
     states, _ = mixed_states()
     _, rollout, _ = jax.jit(MIXED.collect)(states[0])
-    drawn = np.asarray(rollout.transitions.action["speed"])
+    steps = rollout.transitions["0"]
+    drawn = np.asarray(steps.action["speed"])
     assert abs(drawn).max() > 0.5, "deviations begin at 1, bounds are 0.1"
     clipped = np.clip(drawn, np.float32(-0.1), np.float32(0.1))
-    np.testing.assert_allclose(rollout.transitions.reward, clipped.sum(-1), atol=1e-6)
+    np.testing.assert_allclose(steps.reward, clipped.sum(-1), atol=1e-6)
     # The probability is that of what was drawn, under the weights that drew it.
 
     @jax.jit
     def evaluate(variables, steps):
-        output, _ = MIXED.actor_critic.apply(variables, steps.obs)
+        output, _ = MIXED.actor_critics["0"].apply(variables["0"], steps.obs)
         return output.distribution.log_prob(steps.action), output.value
 
-    log_prob, value = evaluate(states[0].variables, rollout.transitions)
-    np.testing.assert_allclose(rollout.transitions.log_prob, log_prob, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(rollout.transitions.value, value, atol=1e-5)
+    log_prob, value = evaluate(states[0].variables, steps)
+    np.testing.assert_allclose(steps.log_prob, log_prob, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(steps.value, value, atol=1e-5)
 
 
 def test_a_rollout_of_other_sizes_is_named_before_anything_is_computed():
@@ -191,7 +193,7 @@ def test_a_rollout_of_other_sizes_is_named_before_anything_is_computed():
     with pytest.raises(ConfigError) as error:
         jax.eval_shape(other.learn, states[0], rollout)
     assert str(error.value) == (
-        "rollout.transitions.obs['image']: got shape (3, 4, 3, 3), expected "
+        "rollout.transitions['0'].obs['image']: got shape (3, 4, 3, 3), expected "
         "[num_steps, num_envs, ...] = [3, 2]"
     )
 
@@ -211,7 +213,8 @@ def test_advantages_of_a_rollout_are_those_worked_by_hand_with_both_kinds_of_end
         log_prob=np.zeros((3, 2)),
         value=np.full((3, 2), 2.0),
     )
-    batch = algorithm._batch(Rollout(steps, np.array([[2.0, 2.0], [8.0, 8.0], [8.0, 8.0]])))
+    next_value = np.array([[2.0, 2.0], [8.0, 8.0], [8.0, 8.0]])
+    batch = algorithm._batches(Rollout({"0": steps}, {"0": next_value}))["0"]
     # t=2: 1 + .5 * 8 - 2 = 3. Env 0, truncated at t=1: 1 + .5 * 8 - 2 = 3, and t=0:
     # 1 + .5 * 2 - 2 + .5 * 3 = 1.5. Env 1, terminated: 1 - 2 = -1, and t=0: 0 + .5 * -1 = -.5
     np.testing.assert_array_equal(batch.advantage, [1.5, -0.5, 3.0, -1.0, 3.0, 3.0])
@@ -236,7 +239,7 @@ def linear_variables():
     """For the observation 1: probabilities 1/4 and 3/4, value 2."""
     policy = {"kernel": jnp.zeros((2, 1)), "bias": jnp.log(jnp.array([1.0, 3.0]))}
     value = {"kernel": jnp.array([[2.0]]), "bias": jnp.zeros(1)}
-    return {"params": {"policy": {"dense": policy}, "value": {"dense": value}}}
+    return {"0": {"params": {"policy": {"dense": policy}, "value": {"dense": value}}}}
 
 
 loss = jit(lambda algorithm, variables, batch: algorithm.loss(variables, batch))
@@ -252,10 +255,11 @@ BATCH = Batch(
     advantage=jnp.array([1.0, -1.0]),
     target=jnp.array([1.0, 4.0]),
 )
+BATCHES = {"0": BATCH}
 
 
 def test_the_loss_is_the_one_worked_by_hand():
-    total, parts = loss(LINEAR, linear_variables(), BATCH)
+    total, parts = loss(LINEAR, linear_variables(), BATCHES)
     # ratios 0.75 / 0.5 = 1.5, clipped to 1.2, and 1: -(1.2 * 1) and -(1 * -1); mean -0.1
     # value errors 1 and -2: 0.5 * (1 + 4) / 2 = 1.25; entropy ln 4 - 0.75 ln 3
     # KL: (1.5 - 1 - ln 1.5) / 2; one row of two is clipped
@@ -273,7 +277,7 @@ def test_the_loss_is_the_one_worked_by_hand():
 
 
 def test_the_gradient_of_the_loss_is_the_one_worked_by_hand():
-    gradient = loss_gradient(LINEAR, linear_variables(), BATCH)[0]["params"]
+    gradient = loss_gradient(LINEAR, linear_variables(), BATCHES)[0]["0"]["params"]
     # The first row is clipped. The second: d ratio / d logits = (1 - p0, -p1) = (0.75, -0.75),
     # times -A = 1, over two rows. Entropy: dH / d logit_i = -p_i (ln p_i + H), same in both rows.
     p = np.array([0.25, 0.75])
@@ -287,23 +291,27 @@ def test_the_gradient_of_the_loss_is_the_one_worked_by_hand():
 
 def test_the_value_loss_is_clipped_on_request():
     algorithm = LINEAR.replace(value_clip=0.5)
-    batch = BATCH._replace(value=jnp.array([1.0, 2.0]))
+    batches = {"0": BATCH._replace(value=jnp.array([1.0, 2.0]))}
     # Row 1: value 2 kept at 1.5: max(0.5 * 1, 0.5 * 0.25) = 0.5; row 2: unchanged 2.0
-    assert loss(algorithm, linear_variables(), batch)[1]["loss/value"] == 1.25
-    batch = BATCH._replace(value=jnp.array([4.0, 0.0]))
+    assert loss(algorithm, linear_variables(), batches)[1]["loss/value"] == 1.25
+    batches = {"0": BATCH._replace(value=jnp.array([4.0, 0.0]))}
     # Row 1: kept at 3.5: 0.5 * 6.25 = 3.125; row 2: kept at 0.5: 0.5 * 12.25 = 6.125
-    assert loss(algorithm, linear_variables(), batch)[1]["loss/value"] == 4.625
+    assert loss(algorithm, linear_variables(), batches)[1]["loss/value"] == 4.625
 
 
 def test_the_gradient_agrees_with_finite_differences():
     algorithm = PPO(ObservationActionReward(continuous=True), network=MLPActorCritic((3,)))
     numbers = np.random.default_rng(0).normal(size=(6, 8, 1)).astype(np.float32)
     batch = Batch(numbers[0], numbers[1], -1.5 + 0.01 * numbers[2, :, 0], *numbers[3:, :, 0])
-    variables, shape = jax.flatten_util.ravel_pytree(algorithm.actor_critic.init(random.key(0)))
+    network = algorithm.actor_critics["0"]
+    variables, shape = jax.flatten_util.ravel_pytree({"0": network.init(random.key(0))})
     # Larger weights than at the beginning, so that every one of them matters.
     variables = variables + 0.5 * jax.random.normal(random.key(1), variables.shape)
     chex.assert_numerical_grads(
-        jax.jit(lambda v: algorithm.loss(shape(v), batch)[0]), (variables,), order=1, atol=1e-3
+        jax.jit(lambda v: algorithm.loss(shape(v), {"0": batch})[0]),
+        (variables,),
+        order=1,
+        atol=1e-3,
     )
 
 
@@ -313,9 +321,10 @@ def test_the_gradient_in_chunks_is_that_of_the_whole_minibatch(rows):
     numbers = np.random.default_rng(1).normal(size=(6, rows)).astype(np.float32)
     action = (numbers[0] > 0).astype(np.int32)
     batch = Batch(numbers[0, :, None], action, np.log(0.5) + 0.1 * numbers[1], *numbers[2:5])
-    chunked = jax.jit(LINEAR._gradient)(linear_variables(), batch)
+    algorithm = LINEAR.replace(num_envs=rows, num_steps=1, num_minibatches=1)
+    chunked = jax.jit(algorithm._gradient)(linear_variables(), {"0": batch})
     standardized = batch._replace(advantage=losses.standardize(batch.advantage))
-    whole = loss_gradient(LINEAR, linear_variables(), standardized)
+    whole = loss_gradient(LINEAR, linear_variables(), {"0": standardized})
     chex.assert_trees_all_close(chunked, whole, rtol=1e-4, atol=1e-6)
 
 
@@ -388,7 +397,7 @@ def test_evaluation_acts_by_the_mode_or_by_draws():
     # The wanted action has probability 1 / (1 + e) = 0.27, the other one is the mode.
     policy = {"kernel": jnp.array([[0.5], [-0.5]]), "bias": jnp.zeros(2)}
     variables = linear_variables()
-    variables["params"]["policy"] = {"dense": policy}
+    variables["0"]["params"]["policy"] = {"dense": policy}
     evaluate = jax.jit(
         lambda key, deterministic: algorithm.evaluate(
             variables, key, num_episodes=400, deterministic=deterministic

@@ -126,7 +126,7 @@ train_one = jax.jit(functools.partial(train, LADDER))
 @jax.jit
 def outputs(variables, obs):
     """(distributions, values) for seeds and observations."""
-    output = jax.vmap(lambda v: LADDER.actor_critic.apply(v, obs)[0])(variables)
+    output = jax.vmap(lambda v: LADDER.actor_critics["0"].apply(v["0"], obs)[0])(variables)
     return output.distribution, output.value
 
 
@@ -185,7 +185,8 @@ def test_continuous_actions_go_where_the_reward_is_largest():
     best = np.array([[0.5, 0.5], [-0.5, 0.5]])
 
     def output(variables, obs):
-        output = jax.vmap(lambda v: algorithm.actor_critic.apply(v, padded(obs))[0])(variables)
+        network = algorithm.actor_critics["0"]
+        output = jax.vmap(lambda v: network.apply(v["0"], padded(obs))[0])(variables)
         return output.distribution.mode()[..., 0], output.value
 
     action, value = jax.jit(jax.vmap(output))(variables, obs)

@@ -168,6 +168,123 @@ def test_gamma_and_lambda_may_be_swept():
         np.testing.assert_allclose(swept[i], alone, rtol=1e-6)
 
 
+# --- actors that do not always act ----------------------------------------------------------
+
+gae_between_active = jax.jit(returns.gae_between_active)
+
+
+@st.composite
+def sparse_traces(draw):
+    """A trace with who is active, and a discount of 0.5 to 1 for every step."""
+    reward, value, next_value, terminated, truncated = draw(traces())
+    active = draw(arrays.arrays(bool, (T, N), elements=st.booleans()))
+    gamma = draw(arrays.arrays(np.float32, (T, N), elements=st.sampled_from([0.5, 0.9, 1.0])))
+    return reward, value, next_value, active, terminated, truncated, gamma
+
+
+def by_walking_ahead(reward, value, next_value, active, terminated, truncated, gamma, lambda_):
+    """From every step on: collect rewards until the actor acts again, then jump there."""
+
+    def walk(t, i):
+        """(what t earns until the next active step or the end, its discount, where that is)."""
+        earned, discount = 0.0, 1.0
+        for k in range(t, T):
+            earned += discount * float(reward[k, i])
+            discount *= float(gamma[k, i])
+            if terminated[k, i]:
+                return earned, 0.0, None
+            if truncated[k, i] or k == T - 1:
+                return earned + discount * float(next_value[k, i]), 0.0, None
+            if active[k + 1, i]:
+                return earned + discount * float(value[k + 1, i]), discount, k + 1
+        raise AssertionError
+
+    advantage = np.zeros((T, N))
+    for t, i in np.ndindex(T, N):
+        weight, k = 1.0, t
+        while k is not None:
+            worth, discount, following = walk(k, i)
+            advantage[t, i] += weight * (worth - float(value[k, i]))
+            weight, k = weight * lambda_ * discount, following
+    return advantage
+
+
+@hypothesis.given(sparse_traces(), rates)
+def test_advantages_go_from_active_step_to_active_step(trace, lambda_):
+    expected = by_walking_ahead(*trace, lambda_)
+    np.testing.assert_allclose(gae_between_active(*trace, lambda_), expected, rtol=1e-5, atol=1e-4)
+
+
+@hypothesis.given(traces(), rates, rates)
+def test_who_always_acts_has_the_advantages_of_gae(trace, gamma, lambda_):
+    reward, value, next_value, terminated, truncated = trace
+    following = np.concatenate([value[1:], next_value[-1:]])
+    next_value = np.where(truncated, next_value, following)
+    ends = terminated, truncated
+    sparse = gae_between_active(
+        reward, value, next_value, np.ones((T, N), bool), *ends, gamma, lambda_
+    )
+    plain = gae(reward, value, next_value, *ends, gamma, lambda_)
+    np.testing.assert_allclose(sparse, plain, rtol=1e-6, atol=1e-5)
+
+
+@hypothesis.given(sparse_traces(), rates)
+def test_what_is_not_to_be_read_is_not_read(trace, lambda_):
+    reward, value, next_value, active, terminated, truncated, gamma = trace
+    read = truncated & ~terminated
+    read[-1] |= ~terminated[-1]
+    blurred = np.where(read, next_value, np.nan), active, terminated, truncated, gamma
+    advantage = gae_between_active(*trace, lambda_)
+    blind = gae_between_active(reward, np.where(active, value, np.nan), *blurred, lambda_)
+    np.testing.assert_array_equal(advantage[active], blind[active])
+
+
+def test_rewards_of_inactive_steps_accrue_to_the_last_active_one():
+    # Acts at t=0 and t=3. t=3: 1 + .5 * 8 - 2 = 3.
+    # t=0: 1 + .5 * 2 + .25 * 4 + .125 * v3 = 3.25, less v0 = 1; and .5 * .125 * 3 = .1875
+    # For the critic: t=2: 4 + .5 * v3 = 5, and .5 * .5 * 3 = .75; t=1: 2 + .5 * 4 + .25 * v3 = 4.5,
+    # and .5 * .25 * 3 = .375
+    advantage = gae_between_active(
+        reward=jnp.array([1.0, 2.0, 4.0, 1.0]),
+        value=jnp.array([1.0, 50.0, 60.0, 2.0]),
+        next_value=jnp.array([70.0, 80.0, 90.0, 8.0]),
+        active=jnp.array([True, False, False, True]),
+        terminated=jnp.zeros(4, bool),
+        truncated=jnp.zeros(4, bool),
+        gamma=0.5,
+        gae_lambda=0.5,
+    )
+    np.testing.assert_array_equal(advantage, [2.4375, 4.875 - 50, 5.75 - 60, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("terminated", "truncated", "first", "waiting"),
+    [
+        # goes on: 1 + .5 * 2 + .25 * 3 - 1 = 1.75, and .125 * 1.5; 2 + .5 * 3, and .25 * 1.5
+        (False, False, 1.9375, 3.875),
+        (True, False, 1.0, 2.0),  # 1 + .5 * 2 - 1; 2
+        (False, True, 3.0, 6.0),  # 1 + .5 * 2 + .25 * 8 - 1; 2 + .5 * 8
+        (True, True, 1.0, 2.0),
+    ],
+)
+def test_an_episode_may_end_while_the_actor_is_inactive(terminated, truncated, first, waiting):
+    # t=2, whose episode is another one if the first ended: .5 + .5 * 8 - 3 = 1.5
+    advantage = gae_between_active(
+        reward=jnp.array([1.0, 2.0, 0.5]),
+        value=jnp.array([1.0, 50.0, 3.0]),
+        next_value=jnp.array([70.0, 8.0, 8.0]),
+        active=jnp.array([True, False, True]),
+        terminated=jnp.array([False, terminated, False]),
+        truncated=jnp.array([False, truncated, False]),
+        gamma=0.5,
+        gae_lambda=0.5,
+    )
+    np.testing.assert_array_equal(advantage, [first, waiting - 50, 1.5])
+
+
+# --- the scan, and how well values are predicted --------------------------------------------
+
+
 def test_the_reverse_scan_solves_its_recurrence():
     # x2 = 3 + 2 * 10 = 23, x1 = 2 + 0 * 23 = 2, x0 = 1 + 0.5 * 2 = 2
     solution = returns.affine_reverse_scan(
@@ -207,3 +324,26 @@ def test_explained_variance_is_exact_far_from_zero():
     wide = np.float64(target)
     expected = 1 - (wide - prediction).var() / wide.var()
     np.testing.assert_allclose(returns.explained_variance(prediction, target), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_explained_variance_under_a_mask_is_that_of_the_masked_values(seed):
+    random = np.random.default_rng(seed)
+    prediction, target = random.normal(size=(2, 8, 5)).astype(np.float32)
+    where = random.random((8, 5)) < 0.4
+    expected = 1 - (target - prediction)[where].var() / target[where].var()
+    explained = jax.jit(returns.explained_variance)
+    np.testing.assert_allclose(explained(prediction, target, where), expected, rtol=1e-5)
+    hidden = np.where(where, prediction, np.nan), np.where(where, target, np.inf)
+    np.testing.assert_allclose(explained(*hidden, where), expected, rtol=1e-5)
+    everywhere = explained(prediction, target, np.ones_like(where))
+    np.testing.assert_allclose(everywhere, explained(prediction, target), rtol=1e-6)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, -7.7, 100.1])
+def test_explained_variance_is_nan_where_the_masked_targets_are_equal_or_none(constant):
+    prediction = jnp.arange(64, dtype=jnp.float32)
+    where = prediction % 3 == 0
+    target = jnp.where(where, constant, prediction)
+    assert jnp.isnan(returns.explained_variance(prediction, target, where))
+    assert jnp.isnan(returns.explained_variance(prediction, target, jnp.zeros(64, bool)))

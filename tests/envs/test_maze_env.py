@@ -7,6 +7,7 @@ import pytest
 
 import mazejax
 from mazejax import CoreEnv, CoreReset, CoreStep, MazeEnv, ObservationConversion, Scene, Shape
+from mazejax.envs import probe
 from mazejax.envs.base import flag
 from mazejax.errors import ConfigError, EnvError, SpaceError
 from mazejax.spaces import Box, Discrete
@@ -91,7 +92,7 @@ def test_what_is_optional_says_what_it_is_for():
     with pytest.raises(EnvError, match=r"Refill defines no noop_action\(\)"):
         ENV.action_conversion.noop_action()
     with pytest.raises(EnvError, match="cannot be drawn"):
-        mazejax.envs.probe.ConstantReward().draw(None)
+        probe.ConstantReward().draw(None)
 
 
 def test_nan_and_wrong_actions_are_refused():

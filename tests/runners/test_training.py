@@ -174,7 +174,7 @@ def test_a_reward_that_is_not_finite_stops_with_the_state_before_it(tmp_path):
     with pytest.raises(EnvError, match=r"update 3: reward is not finite.*checkpoint 2"):
         run.train()
     batch = np.load(run.directory / "nonfinite_update_3.npz")
-    assert np.isnan(batch["transitions.reward"]).sum() == TINY["num_envs"]
+    assert np.isnan(batch["transitions.0.reward"]).sum() == TINY["num_envs"]
     template = jax.eval_shape(run.algorithm.init, random.key(0))
     good = checkpoint.restore(run.directory, template, 2)
     assert int(good.updates) == 2

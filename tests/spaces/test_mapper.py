@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mazejax import random
-from mazejax.errors import ConfigError
+from mazejax.errors import ConfigError, SpaceError
 from mazejax.spaces import (
     Bernoulli,
     Box,
@@ -107,3 +107,79 @@ def test_an_unknown_kind_of_space_is_refused():
 
     with pytest.raises(ConfigError, match="got Other, expected one of Discrete"):
         MAPPER.parameters(Other())
+
+
+# --- masks ----------------------------------------------------------------------------
+
+MASKED = Dict(
+    {
+        "gear": Discrete(4, start=1),
+        "lever": MultiDiscrete([2, 3], start=[5, 0]),
+        "wheel": Box(-1.0, 1.0, (2,)),
+    }
+)
+
+
+def masked_case(batch=()):
+    """Random parameters and masks in which each entry allows something."""
+    rng = np.random.default_rng(7)
+    parameters = jax.tree.map(
+        lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32),
+        zeros(MAPPER.parameters(MASKED), batch),
+    )
+    masks = {"gear": rng.random((*batch, 4)) < 0.5, "lever": rng.random((*batch, 5)) < 0.5}
+    for name, allowed in (("gear", 2), ("lever", 1), ("lever", 3)):
+        masks[name][..., allowed] = True
+    return parameters, jax.tree.map(jnp.asarray, masks)
+
+
+def test_what_masks_exclude_has_probability_zero_and_the_rest_sums_to_one():
+    parameters, masks = masked_case()
+    for name in ("gear", "lever"):
+        space = MASKED[name]
+        distribution = MAPPER.distribution(space, parameters[name], masks[name])
+        nvec = np.atleast_1d(space.nvec if name == "lever" else space.n)
+        parts = np.split(np.asarray(masks[name]), np.cumsum(nvec)[:-1])
+        total = 0.0
+        for index in np.ndindex(*nvec):
+            action = np.asarray(index).reshape(space.shape) + space.start
+            probability = float(jnp.exp(distribution.log_prob(action)))
+            allowed = all(part[i] for part, i in zip(parts, index, strict=True))
+            assert (probability > 0.0) == allowed
+            total += probability
+        assert total == pytest.approx(1.0, abs=1e-6)
+
+
+def test_masked_draws_and_modes_are_allowed():
+    parameters, masks = masked_case((300,))
+    distribution = MAPPER.distribution(MASKED, parameters, masks)
+    for action in (distribution.sample(random.key(1)), distribution.mode()):
+        gear = jnp.take_along_axis(masks["gear"], action["gear"][:, None] - 1, axis=1)
+        lever = action["lever"] + jnp.array([[-5, 2]])
+        assert gear.all() and jnp.take_along_axis(masks["lever"], lever, axis=1).all()
+        assert jnp.isfinite(distribution.log_prob(action)).all()
+
+
+def test_gradients_through_masks_are_finite_and_zero_where_excluded():
+    parameters, masks = masked_case((300,))
+    masks["gear"] = masks["gear"].at[0].set(False)  # nothing allowed: as if unmasked
+
+    @jax.jit
+    @jax.grad
+    def gradient(parameters):
+        distribution = MAPPER.distribution(MASKED, parameters, masks)
+        action = jax.lax.stop_gradient(distribution.sample(random.key(1)))
+        return (distribution.log_prob(action) + distribution.entropy()).sum()
+
+    found = gradient(parameters)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    for name in ("gear", "lever"):
+        assert (jnp.where(masks[name], 0.0, found[name]["logits"])[1:] == 0.0).all()
+        assert (found[name]["logits"] != 0.0).any()
+    assert (found["gear"]["logits"][0] != 0.0).all()
+
+
+def test_a_mask_for_what_has_no_categories_is_refused():
+    parameters, _ = masked_case()
+    with pytest.raises(SpaceError, match="Box: cannot be masked"):
+        MAPPER.distribution(MASKED, parameters, {"wheel": jnp.ones(2, bool)})

@@ -14,6 +14,7 @@ import numpy as np
 from mazejax import random
 from mazejax.errors import SpaceError
 from mazejax.spaces.base import Space
+from mazejax.spaces.shapes import check_shapes
 from mazejax.types import PyTree
 
 TOLERANCE = 1e-6
@@ -73,18 +74,41 @@ def failure(failed: CallFailed) -> Finding:
     return error(f"{failed.method}: raised {type(cause).__name__}: {text}; {hint}", cause)
 
 
-def check_contained(space: Space, obs: PyTree, method: str, after: str = "") -> Iterator[Finding]:
-    """A finding if the observation is not in its space or is not finite."""
+def check_contained(
+    space: Space, obs: PyTree, method: str, axis: tuple[int, ...] = (), after: str = ""
+) -> Iterator[Finding]:
+    """A finding if an observation [*axis, ...] is not in its space or is not finite."""
     try:
-        space.validate(jax.device_get(obs), where="obs")
+        check_shapes(space, obs, "obs", axis)
+        obs = on_host(obs)
+        for row in np.ndindex(*axis):
+            one = jax.tree.map(lambda leaf, row=row: leaf[row], obs)
+            name = "obs" + "".join(f"[{i}]" for i in row)
+            space.validate(one, where=name)
+            for path, leaf in leaves(name, one).items():
+                if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+                    message = f"{method}: {path}: got inf, expected finite numbers"
+                    yield error(f"{message}; find its source{after}")
+                    return
     except SpaceError as outside:
         yield error(f"{method}: {outside}{after}", outside)
+
+
+def check_rows_contained(
+    space: Space, obs: PyTree, method: str, axis: tuple[int, ...], row_name: str, after: str = ""
+) -> Iterator[Finding]:
+    """A finding about the first of the observations [T, *axis, ...] that is not in its space."""
+    axes = tuple(range(1 + len(axis)))
+    # Spaces are products of intervals: they contain all rows if they contain the extremes.
+    extremes = [jax.tree.map(lambda x, f=f: f(x, axis=axes), obs) for f in (np.min, np.max)]
+    if not any(True for extreme in extremes for _ in check_contained(space, extreme, method)):
         return
-    for path, leaf in leaves("obs", on_host(obs)).items():
-        if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
-            yield error(
-                f"{method}: {path}: got inf, expected finite numbers; find its source{after}"
-            )
+    for row in range(jax.tree.leaves(obs)[0].shape[0]):
+        one = jax.tree.map(lambda leaf, row=row: leaf[row], obs)
+        found = list(check_contained(space, one, method, axis, f" ({row_name} {row}){after}"))
+        yield from found
+        if found:
+            return
 
 
 def check_arrays(method: str, name: str, tree: PyTree) -> Iterator[Finding]:
@@ -106,34 +130,40 @@ def check_arrays(method: str, name: str, tree: PyTree) -> Iterator[Finding]:
 
 
 def first_changes(
-    name: str, first: PyTree, later: Iterable[tuple[PyTree, str]]
+    name: str, first: PyTree, later: Iterable[tuple[str, PyTree]], when: str
 ) -> Iterator[Finding]:
-    """Findings about the first of the later trees whose types are not those of the first."""
-    for tree, when in later:
-        found = list(_same_types(name, first, tree, when))
+    """Findings about the first of the later trees whose types are not those of the first.
+
+    Later trees come with the method that gave them; `when` says what the first is.
+    """
+    for method, tree in later:
+        found = list(_same_types(method, name, first, tree, when))
         yield from found
         if found:
             return
 
 
-def _same_types(name: str, first: PyTree, later: PyTree, when: str) -> Iterator[Finding]:
+def _same_types(
+    method: str, name: str, first: PyTree, later: PyTree, when: str
+) -> Iterator[Finding]:
     ours, theirs = leaves(name, first), leaves(name, later)
     for path in ours | theirs:
         if path not in theirs or path not in ours:
             got, want = ("nothing", "it") if path in ours else ("it", "nothing")
             yield error(
-                f"step: {path}: got {got}, expected {want} as {when}; "
+                f"{method}: {path}: got {got}, expected {want} as {when}; "
                 f"keep one structure: an array of fixed size and a count"
             )
         elif signature(ours[path]) != signature(theirs[path]):
             yield error(
-                f"step: {path}: got {signature(theirs[path])}, expected {signature(ours[path])} as "
-                f"{when}; keep shapes and dtypes, with .astype where needed"
+                f"{method}: {path}: got {signature(theirs[path])}, expected "
+                f"{signature(ours[path])} as {when}; keep shapes and dtypes, with .astype where "
+                f"needed"
             )
     if ours.keys() == theirs.keys() and jax.tree.structure(first) != jax.tree.structure(later):
         yield error(
-            f"step: {name}: got other static fields or containers than {when}, expected the same; "
-            f"make what changes an array"
+            f"{method}: {name}: got other static fields or containers than {when}, expected the "
+            f"same; make what changes an array"
         )
 
 

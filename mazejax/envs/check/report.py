@@ -1,18 +1,19 @@
 """`check_env`: whether an env keeps its contract, found out by calling, tracing and running it.
 
-The rules stand in `rules`, `runs` and `vector`, in the order in which
-a person would debug; here they are run and reported, with what the env costs.
+The rules stand in modules of one subject each; here they are put in the order in which
+a person would debug, run and reported, with what the env costs.
 """
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 
 from mazejax import random
 from mazejax.envs.base import Env
-from mazejax.envs.check import rules, runs, vector
+from mazejax.envs.check import actors, extras, rules, runs, sweeps, tracing, vector
 from mazejax.envs.check.findings import CallFailed, Finding, failure
 from mazejax.envs.check.trial import Rule, Trial
 from mazejax.envs.reset import primitive_cost
@@ -20,21 +21,35 @@ from mazejax.envs.vector import VectorEnv, VectorState
 from mazejax.errors import ConfigError, EnvError
 from mazejax.types import Array, Key
 
-_STAGES = (*rules.STAGES, runs.RULES, vector.RULES)
+_STAGES: tuple[tuple[Rule, ...], ...] = (
+    (rules.methods_are_defined,),
+    actors.SCHEDULE,
+    (*rules.DECLARED, *actors.DECLARED),
+    (rules.calls_succeed,),
+    (*rules.CALLED, *actors.CALLED, *extras.CALLED),
+    *tracing.STAGES,
+    (*runs.EPISODES, *actors.EPISODES, *extras.EPISODES),
+    (*runs.TOGETHER, *sweeps.RULES),
+    vector.RULES,
+)
+"""A stage relies on what those before it have established."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """What the env costs to carry, reset and step."""
+    """What the env costs to carry, reset and step; a step is a whole flat step."""
 
     state_bytes: int
     """Bytes of one state."""
     reset_primitives: float
     """Elements that a reset computes, as `mazejax.envs.reset` counts them."""
+    reset_flops: float | None
+    """Floating point operations of a reset, observation included, as lowered; None where XLA
+    does not count."""
     step_primitives: float
     """Elements that a step computes, counted alike."""
     step_flops: float | None
-    """Floating point operations of a step as lowered; None where XLA does not count."""
+    """Floating point operations of a step, observations included, counted alike."""
     auto_reset: str
     """Strategy that `VectorEnv` would choose."""
     num_envs: int
@@ -49,6 +64,8 @@ class CheckReport:
 
     env: str
     """Name of the env."""
+    schedule: tuple[str, ...]
+    """Who acts in the sub-steps of a flat step, as text; empty for a flat env."""
     errors: tuple[str, ...]
     """Breaches of the contract, one line each."""
     warnings: tuple[str, ...]
@@ -65,6 +82,7 @@ class CheckReport:
             f"check_env({self.env}): {_count(self.checked, 'rule')} checked, "
             f"{_count(self.errors, 'error')}, {_count(self.warnings, 'warning')}"
         ]
+        lines += [f"  schedule {', '.join(self.schedule)}"] if self.schedule else []
         lines += [f"  error    {message}" for message in self.errors]
         lines += [f"  warning  {message}" for message in self.warnings]
         lines += [f"  checked  {', '.join(map(_spoken, self.checked))}"] if self.checked else []
@@ -79,10 +97,10 @@ def check_env(
 ) -> CheckReport:
     """Report of what is wrong with an env, and what it costs; wrappers and adapters are envs too.
 
-    It is reset and stepped with random actions: outside jit, compiled, vmapped over
-    `num_envs`, and vectorized with auto-reset, for `num_steps`. Rules run in stages, and
-    a stage with errors is the last. With `strict`, errors raise one EnvError of a line
-    each, whose cause is the first exception of the author's code.
+    It is reset and stepped with random allowed actions: outside jit, compiled, vmapped
+    over `num_envs`, and vectorized with auto-reset, for `num_steps` flat steps. Rules run
+    in stages, and a stage with errors is the last. With `strict`, errors raise one EnvError
+    of a line each, whose cause is the first exception of the author's code.
     """
     if not isinstance(env, Env):
         raise ConfigError(f"check_env: got {type(env).__name__}, expected a mazejax Env; adapt it")
@@ -127,6 +145,7 @@ def _report(trial: Trial, checked: list[str], findings: list[Finding]) -> CheckR
     every = [rule.__name__ for stage in _STAGES for rule in stage]
     return CheckReport(
         env=_name(trial.env),
+        schedule=_schedule(trial),
         errors=errors,
         warnings=tuple(message for level, message, _ in findings if level == "warning"),
         checked=tuple(checked),
@@ -136,33 +155,41 @@ def _report(trial: Trial, checked: list[str], findings: list[Finding]) -> CheckR
 
 
 def _measure(trial: Trial) -> Costs:
-    env, state = trial.env, trial.first[1]
-    step_args = (trial.keys[0], state, trial.action(0))
-    flops = (jax.jit(env.step).lower(*step_args).cost_analysis() or {}).get("flops")
+    env = trial.env
+    calls = [(call.key, call.state, call.action) for call in trial.calls[: trial.num_substeps]]
+    step_flops = [_flops(env.step, *call) for call in calls]
     return Costs(
-        state_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(state)),
+        state_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(trial.first[1])),
         reset_primitives=primitive_cost(env.reset_state, trial.key),
-        step_primitives=primitive_cost(env.step_state, *step_args),
-        step_flops=flops,
+        reset_flops=_flops(env.reset, trial.key),
+        step_primitives=sum(primitive_cost(env.step_state, *call) for call in calls),
+        step_flops=None if None in step_flops else sum(filter(None, step_flops)),
         auto_reset=VectorEnv(env, trial.num_envs).strategy(),
         num_envs=trial.num_envs,
         steps_per_second=_steps_per_second(trial),
     )
 
 
-def _steps_per_second(trial: Trial) -> float:
-    vector = VectorEnv(trial.env, trial.num_envs)
-    sample = jax.vmap(trial.action_space.sample)
+def _flops(function: Callable, *args: Any) -> float | None:
+    return (jax.jit(function).lower(*args).cost_analysis() or {}).get("flops")
 
-    def one_step(state: VectorState, _: None) -> tuple[VectorState, Array]:
-        step = vector.step(state, sample(vector.keys(state, "policy")))
-        return step.state, step.reward
+
+def _steps_per_second(trial: Trial) -> float:
+    envs = VectorEnv(trial.env, trial.num_envs)
+
+    def one_flat_step(state: VectorState, _: None) -> tuple[VectorState, list[Array]]:
+        rewards = []
+        for _actor in envs.actors:
+            step = envs.step(state, vector.random_actions(envs, state))
+            state = step.state
+            rewards.append(step.reward)
+        return state, rewards
 
     @jax.jit
-    def run(state: VectorState) -> tuple[VectorState, Array]:
-        return jax.lax.scan(one_step, state, length=trial.num_steps)
+    def run(state: VectorState) -> tuple[VectorState, list[Array]]:
+        return jax.lax.scan(one_flat_step, state, length=trial.num_steps)
 
-    state = jax.jit(vector.reset)(trial.key)[1]
+    state = jax.jit(envs.reset)(trial.key)[1]
     jax.block_until_ready(run(state))
     start = time.perf_counter()
     jax.block_until_ready(run(state))
@@ -170,14 +197,26 @@ def _steps_per_second(trial: Trial) -> float:
 
 
 def _cost_rows(costs: Costs) -> list[tuple[str, str]]:
-    flops = "not counted" if costs.step_flops is None else f"{costs.step_flops:,.0f}"
+    reset, step = (
+        "not counted" if flops is None else f"{flops:,.0f}"
+        for flops in (costs.reset_flops, costs.step_flops)
+    )
     return [
         ("state", f"{costs.state_bytes:,} bytes"),
-        ("reset", f"{costs.reset_primitives:,.0f} elements computed"),
-        ("step", f"{costs.step_primitives:,.0f} elements computed, {flops} flops"),
+        ("reset", f"{costs.reset_primitives:,.0f} elements computed, {reset} flops"),
+        ("step", f"{costs.step_primitives:,.0f} elements computed, {step} flops"),
         ("auto-reset", costs.auto_reset),
         ("speed", f"{costs.steps_per_second:,.0f} steps/s with {costs.num_envs} envs"),
     ]
+
+
+def _schedule(trial: Trial) -> tuple[str, ...]:
+    """`cut`, `move 0` or `walk (3 at once)`, by sub-step; nothing where it cannot be read."""
+    try:
+        is_flat = trial.num_substeps == 1 and not trial.axis(0)
+        return () if is_flat else tuple(map(trial.spoken_actor, range(trial.num_substeps)))
+    except Exception:  # noqa: BLE001 (the report must come out for any env)
+        return ()
 
 
 def _name(env: Env) -> str:

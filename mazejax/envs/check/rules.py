@@ -1,23 +1,20 @@
-"""The rules of `check_env` about single calls: what is declared, called and traced.
+"""The rules of `check_env` about single calls: what is declared, and what calls return.
 
 A rule looks at a `Trial` and yields findings; rules of a later stage may rely on what
-an earlier one has established. Rules about whole episodes are in `runs`, those
-about many envs in `vector`.
+an earlier one has established. What is particular to schedules, masks and agents stands
+in `actors`, what an env may have besides in `extras`.
 """
 
 import copy
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.extend.core
 import numpy as np
 
 from mazejax.base import Pytree
 from mazejax.envs.base import Env
 from mazejax.envs.check.findings import (
-    TOLERANCE,
     Finding,
     check_arrays,
     check_contained,
@@ -25,13 +22,11 @@ from mazejax.envs.check.findings import (
     first_changes,
     first_difference,
     leaves,
-    on_host,
     signature,
-    warning,
 )
-from mazejax.envs.check.trial import Rule, Trial
+from mazejax.envs.check.trial import Call, Rule, Trial
 from mazejax.spaces.base import Space
-from mazejax.types import Step
+from mazejax.types import PyTree, Step
 
 _DEFINED = ("observation_space", "action_space", "reset_state", "step_state", "observe", "time")
 
@@ -49,16 +44,19 @@ def methods_are_defined(trial: Trial) -> Iterator[Finding]:
 
 
 def spaces_are_spaces(trial: Trial) -> Iterator[Finding]:
-    """Both spaces are spaces, and the same each time they are asked for."""
+    """All spaces are spaces, and the same each time they are asked for."""
     for name in ("observation_space", "action_space"):
-        space = getattr(trial, name)
-        if not isinstance(space, Space):
-            yield error(f"{name}: got {type(space).__name__}, expected a mazejax space; return one")
-        elif space != getattr(trial.env, name):
-            yield error(
-                f"{name}: got two different spaces from two calls, expected equal ones; "
-                f"let it depend on static fields only"
-            )
+        again = trial.spaces(name, trial.env)
+        for step_key, space in getattr(trial, f"{name}s").items():
+            where = trial.space_name(name, step_key)
+            if not isinstance(space, Space):
+                got = type(space).__name__
+                yield error(f"{where}: got {got}, expected a mazejax space; return one")
+            elif space != again[step_key]:
+                yield error(
+                    f"{where}: got two different spaces from two calls, expected equal ones; "
+                    f"let it depend on static fields only"
+                )
 
 
 def copies_are_equal(trial: Trial) -> Iterator[Finding]:
@@ -81,74 +79,108 @@ def copies_are_equal(trial: Trial) -> Iterator[Finding]:
 
 
 def calls_succeed(trial: Trial) -> Iterator[Finding]:
-    """Reset and a few steps with sampled actions run outside jit."""
-    first, steps = trial.first, trial.steps
+    """Reset and a few steps with allowed actions run outside jit, and follow the schedule."""
+    first = trial.first
     if not (isinstance(first, tuple) and len(first) == 2):
         yield error(f"reset: got {type(first).__name__}, expected (obs, state); return a pair")
-    if not isinstance(steps[0], Step):
-        yield error(f"step: got {type(steps[0]).__name__}, expected mazejax.types.Step; return it")
+        return
+    place = trial.call("substep", trial.env.substep, first[1])
+    if not isinstance(place, int) or place != 0:
+        yield _misplaced(trial, place, 0, "reset")
+        return
+    call = trial.calls[-1]
+    if not isinstance(call.step, Step):
+        got = type(call.step).__name__
+        yield error(f"{trial.label(call.substep)}: got {got}, expected mazejax.types.Step")
+    elif trial.misplaced(call):
+        place = trial.env.substep(call.step.state)
+        yield _misplaced(trial, place, trial.next_substep(call.substep), trial.label(call.substep))
 
 
 def states_are_arrays(trial: Trial) -> Iterator[Finding]:
     """Every leaf of the state is an array of at most 32 bits that is not weakly typed."""
     yield from check_arrays("reset", "state", trial.first[1])
-    for step in trial.steps:
-        yield from check_arrays("step", "state", step.state)
+    for call in trial.calls:
+        yield from check_arrays(trial.label(call.substep), "state", call.step.state)
 
 
 def states_keep_their_types(trial: Trial) -> Iterator[Finding]:
-    """The state has the same structure, shapes and dtypes after a step as after a reset."""
-    later = ((step.state, "after reset") for step in trial.steps)
-    yield from first_changes("state", trial.first[1], later)
+    """The state has the same structure and dtypes after each flat step as after a reset.
+
+    Within a flat step it has those of the same sub-step before, and the core env's own
+    state has one structure throughout.
+    """
+    for substep, same in _by_substep(trial):
+        states = [(trial.label(substep), call.step.state) for call in same]
+        if trial.next_substep(substep) == 0:
+            yield from first_changes("state", trial.first[1], states, "after reset")
+        else:
+            first = states[0][1]
+            yield from first_changes("state", first, states[1:], "in the flat step before")
+    if trial.core_env is not None:
+        core = trial.env.maze_state(trial.first[1])
+        later = [
+            (trial.label(call.substep), trial.env.maze_state(call.step.state))
+            for call in trial.calls
+            if trial.next_substep(call.substep) != 0
+        ]
+        yield from first_changes("state.core", core, later, "after reset")
 
 
-def rewards_and_flags_are_scalars(trial: Trial) -> Iterator[Finding]:
-    """The reward is a float32 scalar, the flags are bool scalars, the time is an int32 scalar."""
-    for before, step in zip(trial.states_before(), trial.steps, strict=True):
-        time = trial.call("time", trial.env.time, before)
+def rewards_flags_and_times_have_their_types(trial: Trial) -> Iterator[Finding]:
+    """Rewards are float32 [] or [A], flags bool [], times int32 []."""
+    for call in trial.calls:
+        label, axis = trial.label(call.substep), list(trial.axis(call.substep))
         wanted = (
-            ("step: reward", step.reward, "float32[]"),
-            ("step: terminated", step.terminated, "bool[]"),
-            ("step: truncated", step.truncated, "bool[]"),
-            ("time", time, "int32[]"),
+            (f"{label}: reward", call.step.reward, f"float32{axis}"),
+            (f"{label}: terminated", call.step.terminated, "bool[]"),
+            (f"{label}: truncated", call.step.truncated, "bool[]"),
+            ("time", trial.call("time", trial.env.time, call.state), "int32[]"),
         )
         for name, value, want in wanted:
             if signature(value) != want:
-                yield error(
-                    f"{name}: got {signature(value)}, expected {want}; {_cast(value, want)}"
-                )
+                yield error(f"{name}: got {signature(value)}, expected {want}; {cast(value, want)}")
 
 
 def info_is_constant(trial: Trial) -> Iterator[Finding]:
-    """`info` is a dict of arrays with one structure and one set of types in every step."""
-    for step in trial.steps:
-        if not isinstance(step.info, dict):
-            yield error(f"step: info: got {type(step.info).__name__}, expected a dict; return {{}}")
+    """`info` is a dict of arrays with one structure and one set of types for each sub-step."""
+    for call in trial.calls:
+        label, info = trial.label(call.substep), call.step.info
+        if not isinstance(info, dict):
+            got = type(info).__name__
+            yield error(f"{label}: info: got {got}, expected a dict; return {{}}")
             return
-        if "final_obs" in step.info:
+        if "final_obs" in info:
             yield error(
-                "step: info: got the name 'final_obs', expected it to be left to VectorEnv; "
-                "choose another name"
+                f"{label}: info: got the name 'final_obs', expected it to be left to VectorEnv; "
+                f"choose another name"
             )
-        yield from check_arrays("step", "info", step.info)
-    later = ((step.info, "in the first step") for step in trial.steps[1:])
-    yield from first_changes("info", trial.steps[0].info, later)
+        yield from check_arrays(label, "info", info)
+    for substep, same in _by_substep(trial):
+        later = [(trial.label(substep), call.step.info) for call in same[1:]]
+        yield from first_changes("info", same[0].step.info, later, "in the first flat step")
 
 
 def observations_fit(trial: Trial) -> Iterator[Finding]:
-    """Observations have the structure, shapes and dtypes of their space, and lie in it."""
-    expected = leaves("obs", jax.eval_shape(trial.observation_space.sample, trial.key))
-    for method, obs in (("reset", trial.first[0]), *(("step", step.obs) for step in trial.steps)):
+    """Observations have the structure, shapes and dtypes of the next actor's space."""
+    seen: list[tuple[str, int, PyTree]] = [("reset", 0, trial.first[0])]
+    for call in trial.calls:
+        next_substep = trial.next_substep(call.substep)
+        seen.append((trial.label(call.substep), next_substep, call.step.obs))
+    for method, substep, obs in seen:
+        space = trial.observation_spaces[trial.actors[substep].step_key]
+        after = trial.seer(substep)
+        expected = leaves("obs", jax.eval_shape(space.sample, trial.key))
         got = leaves("obs", obs)
         found = list(check_arrays(method, "obs", obs))
         if got.keys() != expected.keys():
             found.append(
                 error(
                     f"{method}: obs: got {', '.join(got)}, expected {', '.join(expected)}; "
-                    f"make observe and observation_space agree"
+                    f"make observe and observation_space agree{after}"
                 )
             )
-        found = found or list(check_contained(trial.observation_space, obs, method))
+        found = found or list(check_contained(space, obs, method, trial.axis(substep), after))
         yield from found
         if found:
             return
@@ -157,8 +189,9 @@ def observations_fit(trial: Trial) -> Iterator[Finding]:
 def repeated_calls_agree(trial: Trial) -> Iterator[Finding]:
     """A second call with equal arguments gives the same bits: nothing is kept outside the state."""
     pairs: list[tuple[str, Any, Any]] = [("reset", trial.first, trial.plain_reset())]
-    for index, before in enumerate(trial.states_before()[:2]):
-        pairs.append(("step", trial.steps[index], trial.plain_step(before, index)))
+    for call in trial.calls[: max(2, trial.num_substeps)]:
+        again = trial.plain_step(call.substep, call.key, call.state, call.action)
+        pairs.append((trial.label(call.substep), call.step, again))
     for method, one, other in pairs:
         names = ("obs", "state") if method == "reset" else Step._fields
         for name, ours, theirs in zip(names, one, other, strict=True):
@@ -170,108 +203,42 @@ def repeated_calls_agree(trial: Trial) -> Iterator[Finding]:
                 )
 
 
-# --- tracing --------------------------------------------------------------------------
-
-
-def calls_trace(trial: Trial) -> Iterator[Finding]:
-    """Reset and step trace under jit and leave no tracer behind."""
-    for method, function, args in _traced_calls(trial):
-        with jax.checking_leaks():
-            trial.call(method, jax.make_jaxpr(function), *args)
-    yield from repeated_calls_agree(trial)
-
-
-def traces_agree(trial: Trial) -> Iterator[Finding]:
-    """Two traces give the same program: no Python side effect is baked in."""
-    for method, function, args in _traced_calls(trial):
-        one, other = (_program(function, args) for _ in range(2))
-        if one != other:
-            at = next((pair for pair in zip(one, other, strict=False) if pair[0] != pair[1]), None)
-            yield error(
-                f"{method}: got two different programs from two traces "
-                f"({' and '.join(at) if at else 'of different lengths'}), expected one; "
-                f"keep nothing on self or in globals, and draw from the key and not np.random"
-            )
-
-
-def programs_stay_on_the_device(trial: Trial) -> Iterator[Finding]:
-    """No callbacks to the host in reset or step (a warning: they cost more than the step)."""
-    for method, function, args in _traced_calls(trial):
-        names = set(_primitives(jax.make_jaxpr(function)(*args).jaxpr))
-        for name in sorted(name for name in names if "callback" in name or name == "debug_print"):
-            yield warning(f"{method}: got {name}, expected no call to the host; compute it in jax")
-
-
-def keys_are_used_once(trial: Trial) -> Iterator[Finding]:
-    """No key is drawn from twice (a warning: the two draws are equal or correlated)."""
-    for method, function, args in _traced_calls(trial):
-        try:
-            with jax.debug_key_reuse(True):
-                jax.make_jaxpr(jax.jit(function))(*args)
-        except jax.errors.KeyReuseError as cause:
-            yield warning(
-                f"{method}: key: got two draws from one key, expected one; split the key or take "
-                f"mazejax.random.stream(key, name) for each purpose",
-                cause,
-            )
-
-
-def jit_agrees(trial: Trial) -> Iterator[Finding]:
-    """Compiled calls give what calls outside jit give, within 1e-6, in the same dtypes."""
-    compiled_reset = trial.call("reset", trial.jit_reset, trial.env, trial.key)
-    pairs: list[tuple[str, Any, Any]] = [("reset", trial.first, compiled_reset)]
-    for index, before in enumerate(trial.states_before()):
-        args = (trial.env, trial.keys[index], before, trial.action(index))
-        pairs.append(("step", trial.steps[index], trial.call("step", trial.jit_step, *args)))
-    for method, plain, compiled in pairs:
-        names = ("obs", "state") if method == "reset" else Step._fields
-        for name, ours, theirs in zip(names, plain, compiled, strict=True):
-            difference = first_difference(name, ours, theirs, TOLERANCE)
-            if difference:
-                yield error(
-                    f"{method}: {difference}: outside and under jit differ, expected equality "
-                    f"within {TOLERANCE}; let no Python code ask whether it is traced"
-                )
-
-
-def one_trace_suffices(trial: Trial) -> Iterator[Finding]:
-    """Chained compiled steps and copies of the env reuse one program."""
-    state = trial.jit_reset(trial.env, trial.key)[1]
-    for index in range(min(10, trial.num_steps)):
-        twin = trial.env.replace() if index % 2 else copy.deepcopy(trial.env)
-        args = (twin, trial.keys[index], state, trial.action(index))
-        step = trial.call("step", trial.jit_step, *args)
-        state = trial.jit_reset(twin, trial.key)[1] if bool(step.done) else step.state
-    for method, count in trial.traces.items():
-        if count > 1:
-            yield error(
-                f"{method}: was traced {count} times in a few calls, expected once; keep the types "
-                f"of the state, and give static fields equality and hash by value"
-            )
-
-
-STAGES: tuple[tuple[Rule, ...], ...] = (
-    (methods_are_defined, spaces_are_spaces, copies_are_equal),
-    (calls_succeed,),
-    (
-        states_are_arrays,
-        states_keep_their_types,
-        rewards_and_flags_are_scalars,
-        info_is_constant,
-        observations_fit,
-        repeated_calls_agree,
-    ),
-    (calls_trace,),
-    (traces_agree, programs_stay_on_the_device, keys_are_used_once),
-    (jit_agrees, one_trace_suffices),
+DECLARED: tuple[Rule, ...] = (spaces_are_spaces, copies_are_equal)
+CALLED: tuple[Rule, ...] = (
+    states_are_arrays,
+    states_keep_their_types,
+    rewards_flags_and_times_have_their_types,
+    info_is_constant,
+    observations_fit,
+    repeated_calls_agree,
 )
-"""Rules in the order in which a person would debug; a stage relies on those before it."""
 
 
-def _cast(value: Any, want: str) -> str:
-    if np.shape(value) != ():
-        return "return a scalar: sum or squeeze it"
-    return f"convert it with jnp.asarray(value, {want.removesuffix('[]')!r})"
+def cast(value: Any, want: str) -> str:
+    """How to make a value of the wanted signature of this one."""
+    dtype, _, shape = want.partition("[")
+    if list(np.shape(value)) != [int(n) for n in shape.removesuffix("]").split(",") if n]:
+        if shape == "]":
+            return "return a scalar: sum or squeeze it"
+        return "return one for each of the agents that act at once"
+    return f"convert it with jnp.asarray(value, {dtype!r})"
+
+
+def _by_substep(trial: Trial) -> Iterator[tuple[int, list[Call]]]:
+    for substep in range(trial.num_substeps):
+        yield substep, [call for call in trial.calls if call.substep == substep]
+
+
+def _misplaced(trial: Trial, place: Any, wanted: int, after: str) -> Finding:
+    if not isinstance(place, int):
+        return error(
+            f"substep: got {signature(place)}, expected a Python int that is known while tracing; "
+            f"keep it in a static field of the state"
+        )
+    return error(
+        f"substep: got {place} after {after}, expected {wanted} of a schedule of "
+        f"{trial.num_substeps}; count in a static field of the state, and begin anew after the last"
+    )
 
 
 def _deepcopy(env: Env) -> Callable[[], Env]:
@@ -290,22 +257,3 @@ def _static_fields(name: str, tree: Pytree) -> Iterator[tuple[str, object]]:
     for field in tree._leaf_names:
         if isinstance(getattr(tree, field), Pytree):
             yield from _static_fields(f"{name}.{field}", getattr(tree, field))
-
-
-def _traced_calls(trial: Trial) -> Iterator[tuple[str, Callable, tuple]]:
-    yield "reset", trial.env.reset, (trial.key,)
-    yield "step", trial.env.step, (trial.keys[0], trial.first[1], trial.action(0))
-
-
-def _program(function: Callable, args: tuple) -> list[str]:
-    # A fresh function each time: jax caches traces by function identity.
-    closed = jax.make_jaxpr(lambda *inputs: function(*inputs))(*args)
-    text = re.sub(r"0x[0-9a-f]+", "", str(closed)).splitlines()
-    return [line.strip() for line in text] + [str(np.asarray(c)) for c in on_host(closed.consts)]
-
-
-def _primitives(jaxpr: jax.extend.core.Jaxpr) -> Iterator[str]:
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name
-        for inner in jax.extend.core.jaxprs_in_params(equation.params):
-            yield from _primitives(inner)

@@ -1,85 +1,103 @@
-"""The rules of `check_env` about whole episodes and about changed numbers.
+"""The rules of `check_env` about whole episodes.
 
-They run when the rules about single calls have passed, on three compiled programs: a
-vmapped step, a long random walk, and that walk again for every changed number.
+They run when the rules about single calls have passed, on two compiled programs: a long
+random walk and a vmapped flat step.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from mazejax.base import Pytree
 from mazejax.envs.check.findings import (
     TOLERANCE,
     Finding,
-    check_contained,
+    check_rows_contained,
     error,
     first_difference,
     leaves,
     warning,
-    without_keys,
 )
-from mazejax.envs.check.trial import Rule, Trial, limit_path, walk
-from mazejax.errors import ConfigError
-from mazejax.types import Array, PyTree
+from mazejax.envs.check.trial import Rule, Trial, limit_path
+from mazejax.envs.check.walk import substep_keys
+from mazejax.types import PyTree
 
-_CHANGES = (lambda x: 1.1 * x, lambda x: 0.01 * x, lambda x: x + 1.0, lambda x: x - 1.0)
-"""Changes of a number: small, to below a threshold, and away from 0 to either side."""
-_LONGEST_VARIANT = 100
-_LIMITS = (3, 4)
-_HASH_MULTIPLIER = np.uint32(0x9E3779B9)  # 2^32 / golden ratio: odd and without pattern
+_SCANNED_STEPS = 5
 
 
-# --- episodes -------------------------------------------------------------------------
+# --- the walk -------------------------------------------------------------------------
 
 
 def observations_stay_in_their_space(trial: Trial) -> Iterator[Finding]:
-    """The observations of all resets and of every step of a random walk lie in the space."""
-    starts, _, _ = trial.vectorized
-    for method, obs in (("reset", starts), ("step", trial.walks[0].step.obs)):
-        for row in range(trial.num_envs if method == "reset" else trial.num_steps):
-            one = jax.tree.map(lambda leaf: leaf[row], obs)  # noqa: B023 (called at once)
-            at = f" (key {row})" if method == "reset" else f" (step {row})"
-            found = list(check_contained(trial.observation_space, one, method, at))
-            yield from found
-            if found:
-                break
+    """The observations of every sub-step of a random walk lie in the next actor's space."""
+    moves = trial.walks[0]
+    starts = np.concatenate([[True], moves[-1].step.done[:-1]])
+    first = trial.observation_spaces[trial.actors[0].step_key]
+    obs = jax.tree.map(lambda leaf: leaf[starts], moves[0].obs)
+    yield from check_rows_contained(first, obs, "reset", trial.axis(0), "episode", trial.seer(0))
+    seen = [
+        (trial.label(substep), trial.next_substep(substep), move.step.obs)
+        for substep, move in enumerate(moves)
+    ]
+    # Values of the last state are asked from every actor.
+    seen += [("at_substep", i, obs) for i, obs in enumerate(moves[-1].next_obs, start=1)]
+    for method, substep, obs in seen:
+        space = trial.observation_spaces[trial.actors[substep].step_key]
+        axis, after = trial.axis(substep), trial.seer(substep)
+        yield from check_rows_contained(space, obs, method, axis, "step", after)
 
 
 def rewards_are_finite(trial: Trial) -> Iterator[Finding]:
-    """No reward of a random walk is nan or infinite."""
-    reward = trial.walks[0].step.reward
-    for index in np.flatnonzero(~np.isfinite(reward))[:1]:
-        yield error(
-            f"step: reward: got {reward[index]}, expected a finite number; "
-            f"find its source (step {index})"
-        )
+    """No reward of a random walk is nan or infinite, and no credit."""
+    for substep, move in enumerate(trial.walks[0]):
+        named = {"reward": move.step.reward}
+        for index, reward in enumerate(move.step.info.get("actor_rewards", ())):
+            named[f"info['actor_rewards'][{index}]"] = reward
+        for name, reward in named.items():
+            for index, *_ in np.argwhere(~np.isfinite(reward))[:1]:
+                yield error(
+                    f"{trial.label(substep)}: {name}: got {reward[index]}, expected a finite "
+                    f"number; find its source (step {index})"
+                )
 
 
-def time_counts_steps(trial: Trial) -> Iterator[Finding]:
-    """The time is 0 after a reset and grows by 1 with every step."""
+def time_counts_flat_steps(trial: Trial) -> Iterator[Finding]:
+    """The time is 0 after a reset, grows by 1 with the last sub-step, and with no other."""
     start = int(trial.env.time(trial.first[1]))
     if start != 0:
         yield error(f"time: got {start} after reset, expected 0; start the count in reset_state")
-    before, after = trial.walks[0].time_before, trial.walks[0].time
-    for index in np.flatnonzero(after != before + 1)[:1]:
-        yield error(
-            f"time: got {after[index]} after {before[index]} (step {index}), expected "
-            f"{before[index] + 1}; add 1 to it in step_state"
-        )
+    for substep, move in enumerate(trial.walks[0]):
+        is_last = trial.next_substep(substep) == 0
+        when = "" if trial.num_substeps == 1 else f" in {trial.label(substep)}"
+        mend = "add 1 to it in step_state" if is_last else "count flat steps, after the last actor"
+        for index in np.flatnonzero(move.next_time != move.time + is_last)[:1]:
+            yield error(
+                f"time: got {move.next_time[index]} after {move.time[index]}{when} (step {index}), "
+                f"expected {move.time[index] + is_last}; {mend}"
+            )
 
 
 def equal_keys_give_equal_bits(trial: Trial) -> Iterator[Finding]:
     """The same compiled walk run twice gives the same bits."""
-    difference = first_difference("walk", *trial.walks)
-    if difference:
-        yield error(
-            f"step: {difference}: two runs with equal keys differ, expected the same bits; "
-            f"draw from the key only"
-        )
+    for substep, (one, other) in enumerate(zip(*trial.walks[:2], strict=True)):
+        difference = first_difference("walk", one, other)
+        if difference:
+            yield error(
+                f"{trial.label(substep)}: {difference}: two runs with equal keys differ, expected "
+                f"the same bits; draw from the key only"
+            )
+            return
+
+
+# --- the walk beside other programs ---------------------------------------------------
+
+
+def resets_stay_in_their_space(trial: Trial) -> Iterator[Finding]:
+    """The first observations of many keys lie in the space of the first actor."""
+    space = trial.observation_spaces[trial.actors[0].step_key]
+    obs, axis = trial.vectorized[0], trial.axis(0)
+    yield from check_rows_contained(space, obs, "reset", axis, "key", trial.seer(0))
 
 
 def keys_change_resets(trial: Trial) -> Iterator[Finding]:
@@ -93,16 +111,18 @@ def keys_change_resets(trial: Trial) -> Iterator[Finding]:
 
 
 def vmap_agrees(trial: Trial) -> Iterator[Finding]:
-    """Rows of a vmapped reset and step equal single calls within 1e-6."""
+    """Rows of a vmapped reset and flat step equal single calls within 1e-6."""
     for row in range(trial.num_envs):
-        index = row % trial.num_steps
+        together = _row(trial.vectorized, row)
         obs, state = trial.jit_reset(trial.env, trial.reset_keys[row])
-        step = trial.jit_step(trial.env, trial.keys[index], state, trial.action(index))
-        together = jax.tree.map(lambda leaf: leaf[row], trial.vectorized)  # noqa: B023
-        pairs = (
-            ("reset", {"obs": obs, "state": state}, {"obs": together[0], "state": together[1]}),
-            ("step", step._asdict(), together[2]._asdict()),
-        )
+        pairs: list[tuple[str, Any, Any]] = [
+            ("reset", {"obs": obs, "state": state}, dict(zip(("obs", "state"), together[:2])))  # noqa: B905
+        ]
+        for substep, (action, step) in enumerate(together[2]):
+            env_key = substep_keys(trial.keys[row % trial.num_steps], substep)[0]
+            alone = trial.compiled_step(substep, env_key, state, action)
+            pairs.append((trial.label(substep), alone._asdict(), step._asdict()))
+            state = alone.state
         for method, one, other in pairs:
             difference = first_difference("", one, other, TOLERANCE)
             if difference:
@@ -116,26 +136,30 @@ def vmap_agrees(trial: Trial) -> Iterator[Finding]:
 def scan_agrees(trial: Trial) -> Iterator[Finding]:
     """The first steps of a scan equal single compiled steps."""
     state = trial.jit_reset(trial.env, trial.key)[1]
-    for index in range(min(5, trial.num_steps)):
-        step = trial.jit_step(trial.env, trial.keys[index], state, trial.action(index))
-        scanned = jax.tree.map(lambda leaf: leaf[index], trial.walks[0].step)  # noqa: B023
-        # Roundings grow with the steps that they pass through.
-        tolerance = 10 * (index + 1) * TOLERANCE
-        alone = step._replace(state=())._asdict()
-        difference = first_difference("", alone, scanned._asdict(), tolerance)
-        if difference:
-            yield error(
-                f"step: {difference}: alone and in a scan differ (step {index}), expected "
-                f"equality within {tolerance:.0e}; keep nothing outside the state"
-            )
-        if difference or bool(step.done):
+    for index in range(min(_SCANNED_STEPS, trial.num_steps)):
+        for substep, moves in enumerate(trial.walks[0]):
+            move = _row(moves, index)
+            env_key = substep_keys(trial.keys[index], substep)[0]
+            step = trial.compiled_step(substep, env_key, state, move.action)
+            # Roundings grow with the steps that they pass through.
+            tolerance = 10 * (index + 1) * TOLERANCE
+            alone, scanned = (s._replace(state=())._asdict() for s in (step, move.step))
+            difference = first_difference("", alone, scanned, tolerance)
+            if difference:
+                yield error(
+                    f"{trial.label(substep)}: {difference}: alone and in a scan differ (step "
+                    f"{index}), expected equality within {tolerance:.0e}; keep nothing outside the "
+                    f"state"
+                )
+                return
+            state = step.state
+        if bool(step.done):
             return
-        state = step.state
 
 
 def episodes_end(trial: Trial) -> Iterator[Finding]:
     """Some episode ends under random actions (a warning: the task may have no end)."""
-    ended = trial.walks[0].step.done.any() or trial.vectorized[2].done.any()
+    ended = trial.walks[0][-1].step.done.any() or trial.vectorized[2][-1][1].done.any()
     if not ended and limit_path(trial.env) is None:
         yield warning(
             f"step: terminated: got no end of an episode in {trial.num_steps} random steps, "
@@ -143,140 +167,20 @@ def episodes_end(trial: Trial) -> Iterator[Finding]:
         )
 
 
-# --- changed numbers ------------------------------------------------------------------
-
-
-class _Variants(NamedTuple):
-    """Walks of envs with one number changed in each; the first row is the env as it is."""
-
-    names: list[str]
-    """Field that was changed, [V]."""
-    digest: np.ndarray
-    """A number that changes with any bit of what `step` returns, [V, T] uint32."""
-    terminated: np.ndarray
-    """[V, T] bool."""
-    truncated: np.ndarray
-    """[V, T] bool."""
-
-
-def numbers_can_be_swept(trial: Trial) -> Iterator[Finding]:
-    """Numbers may be traced, as sweeps do, and each changes something (a warning if not)."""
-    if not _changes(trial):
-        return
-    names, digest, _, _ = trial.once(_run_variants)
-    changed = (digest != digest[:1]).any(axis=1)
-    inert = set(names[1:]) - {name for name, c in zip(names, changed, strict=True) if c}
-    # A limit may be longer than any episode.
-    for name in sorted(inert - {_limit_name(trial)}):
-        yield warning(
-            f"{name}: got no effect of changing it in {digest.shape[1]} random steps, expected "
-            f"one; use the field or remove it, unless it matters only later"
-        )
-
-
-def time_limits_truncate(trial: Trial) -> Iterator[Finding]:
-    """With another `max_steps`, `truncated` says so at that step, and `terminated` does not."""
-    if limit_path(trial.env) is None:
-        return
-    names, digest, terminated, truncated = trial.once(_run_variants)
-    rows = [row for row, name in enumerate(names) if name == _limit_name(trial)]
-    last = _LIMITS[0] - 1
-    if len(rows) < len(_LIMITS):
-        return
-    short, longer = rows
-    if digest.shape[1] <= last or (terminated | truncated)[longer, : last + 1].any():
-        return
-    if not truncated[short, last]:
-        yield error(
-            f"step: truncated: got False in step {last} with max_steps={_LIMITS[0]}, expected "
-            f"True; hand on the flag of the wrapped env"
-        )
-    if terminated[short, last]:
-        yield error(
-            f"step: terminated: got True in step {last} because of max_steps={_LIMITS[0]}, "
-            f"expected False; only truncated tells of the clock"
-        )
-
-
-def _limit_name(trial: Trial) -> str:
-    return f"env.{limit_path(trial.env)}"
-
-
-def _run_variants(trial: Trial) -> _Variants:
-    numbers, structure = jax.tree.flatten(trial.env)
-    changes = _changes(trial)
-    swept = sorted({row for _, row, _ in changes})
-    length = min(trial.num_steps, _LONGEST_VARIANT)
-    actions = jax.tree.map(lambda leaf: leaf[:length], trial.actions)
-
-    def run(changed: dict[int, Array]) -> tuple[Array, Array, Array]:
-        now = [changed.get(row, number) for row, number in enumerate(numbers)]
-        env = jax.tree.unflatten(structure, now)
-        for name in ("observation_space", "action_space"):
-            trial.call(f"{name} with traced numbers", getattr, env, name)
-        step = walk(env, trial.key, trial.keys[:length], actions).step
-        return jax.vmap(_digest)(step), step.terminated, step.truncated
-
-    def column(row: int) -> np.ndarray:
-        dtype = jnp.result_type(numbers[row])
-        values = [numbers[row], *(value if r == row else numbers[row] for _, r, value in changes)]
-        return np.stack([np.asarray(value, dtype) for value in values])
-
-    columns = {row: column(row) for row in swept}
-    runs = jax.jit(jax.vmap(run, axis_size=len(changes) + 1))
-    outcome = jax.device_get(trial.call("step with traced numbers", runs, columns))
-    return _Variants(["", *(name for name, _, _ in changes)], *outcome)
-
-
-def _changes(trial: Trial) -> list[tuple[str, int, Any]]:
-    """(field, index among the env's leaves, new value) of every change that is tried."""
-    changes: list[tuple[str, int, Any]] = []
-    for row, (name, number) in enumerate(leaves("env", trial.env).items()):
-        if name == _limit_name(trial):
-            changes += [(name, row, value) for value in _LIMITS]
-        elif jnp.issubdtype(jnp.result_type(number), jnp.floating):
-            finite = np.nan_to_num(np.asarray(number, np.float32), posinf=1.0, neginf=-1.0)
-            changes += [(name, row, change(finite)) for change in _CHANGES]
-    return [change for change in changes if _is_valid(trial, *change[1:])]
-
-
-def _is_valid(trial: Trial, row: int, value: Any) -> bool:
-    """Whether the env's own checks accept this value for this leaf."""
-    numbers, structure = jax.tree.flatten(trial.env)
-    try:
-        _validate(jax.tree.unflatten(structure, [*numbers[:row], value, *numbers[row + 1 :]]))
-    except ConfigError:
-        return False
-    return True
-
-
-def _validate(tree: Pytree) -> None:
-    """What the constructors of the tree and of its parts check."""
-    tree.validate()
-    for name in tree._leaf_names:
-        if isinstance(getattr(tree, name), Pytree):
-            _validate(getattr(tree, name))
-
-
-def _digest(tree: PyTree) -> Array:
-    """A number that changes with any bit of the tree's leaves, uint32."""
-    total = jnp.zeros((), jnp.uint32)
-    for leaf in jax.tree.leaves(without_keys(tree)):
-        bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32).reshape(-1)
-        weights = (2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1) * _HASH_MULTIPLIER
-        total = total * np.uint32(31) + (bits * weights).sum(dtype=jnp.uint32)
-    return total
-
-
-RULES: tuple[Rule, ...] = (
+EPISODES: tuple[Rule, ...] = (
     observations_stay_in_their_space,
     rewards_are_finite,
-    time_counts_steps,
+    time_counts_flat_steps,
     equal_keys_give_equal_bits,
+)
+TOGETHER: tuple[Rule, ...] = (
+    resets_stay_in_their_space,
     keys_change_resets,
     vmap_agrees,
     scan_agrees,
     episodes_end,
-    numbers_can_be_swept,
-    time_limits_truncate,
 )
+
+
+def _row(tree: PyTree, row: int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[row], tree)

@@ -1,8 +1,8 @@
 """`Trial`: one env under check, with the calls and runs that several rules look at.
 
 Everything is computed once, when a rule first asks for it, and an exception in the
-author's code comes out as a `CallFailed` that knows the method. The rules themselves
-are in `rules` and `runs`.
+author's code comes out as a `CallFailed` that knows the method. How an env is walked
+stands in `walk`, the rules in the other modules.
 """
 
 import functools
@@ -14,32 +14,39 @@ import jax.numpy as jnp
 import numpy as np
 
 from mazejax import base, random
-from mazejax.envs.base import Env, select
-from mazejax.envs.check.findings import CallFailed, Finding, on_host
+from mazejax.envs.base import Env
+from mazejax.envs.check.findings import CallFailed, Finding, check_contained, on_host
+from mazejax.envs.check.walk import Move, flat_step, substep_keys, walk
+from mazejax.envs.core import CoreEnv
+from mazejax.envs.episode import random_policy
+from mazejax.envs.maze_env import MazeEnv
 from mazejax.envs.parameters import leaf_path
+from mazejax.envs.structured import agent_axis
 from mazejax.errors import ConfigError
 from mazejax.spaces.base import Space
-from mazejax.types import Array, Key, PyTree, Step
+from mazejax.types import ActorID, Key, PyTree, Step
 
 T = TypeVar("T")
 
 PLAIN_STEPS = 10
-"""Steps that are taken outside jit, where every primitive is dispatched by itself."""
+"""Sub-steps that are taken outside jit, where every primitive is dispatched by itself."""
 
 
 Rule = Callable[["Trial"], Iterator[Finding]]
 """Looks at a trial and yields what is wrong; its name and docstring say what should hold."""
 
 
-class Walk(NamedTuple):
-    """A run of one env that is reset where it ends, time first: [T, ...]."""
+class Call(NamedTuple):
+    """One sub-step outside jit."""
 
+    substep: int
+    """Place in the schedule."""
+    key: Key
+    state: PyTree
+    """Before the sub-step."""
+    action: PyTree
     step: Step
-    """As `step` returned it, but without the states, [T, ...]."""
-    time_before: Array
-    """The env's time before each step, [T] int32."""
-    time: Array
-    """The env's time after each step, before a reset, [T] int32."""
+    """What came of it."""
 
 
 class Trial:
@@ -50,7 +57,7 @@ class Trial:
         self.num_steps = num_steps
         self.num_envs = num_envs
         self.key = key
-        self.traces = {"reset": 0, "step": 0}
+        self.traces: dict[str, int] = {}
         self._kept: dict[Callable[..., Any], Any] = {}
         self.jit_reset = base.jit(self._counted_reset)
         self.jit_step = base.jit(self._counted_step)
@@ -70,26 +77,80 @@ class Trial:
             self._kept[function] = function(self)
         return self._kept[function]
 
-    @functools.cached_property
-    def observation_space(self) -> Space:
-        """The env's."""
-        return self.call("observation_space", lambda: self.env.observation_space)
+    # --- what the env declares --------------------------------------------------------
 
     @functools.cached_property
-    def action_space(self) -> Space:
-        """The env's."""
-        return self.call("action_space", lambda: self.env.action_space)
+    def actors(self) -> tuple[ActorID, ...]:
+        """The env's schedule."""
+        return self.call("actors", lambda: self.env.actors)
 
     @functools.cached_property
-    def actions(self) -> PyTree:
-        """Random actions [T, ...], on the host."""
-        sample = jax.jit(jax.vmap(self.action_space.sample))
-        keys = jax.random.split(random.stream(self.key, "action"), self.num_steps)
-        return jax.device_get(self.call("action_space.sample", sample, keys))
+    def observation_spaces(self) -> dict[str, Space]:
+        """The env's, by step key."""
+        return self.spaces("observation_space", self.env)
+
+    @functools.cached_property
+    def action_spaces(self) -> dict[str, Space]:
+        """The env's, by step key."""
+        return self.spaces("action_space", self.env)
+
+    def spaces(self, name: str, env: Env, where: str = "") -> dict[str, Space]:
+        """The `observation_space` or `action_space` of an env, by step key."""
+        return self.call(f"{self.space_name(name)}{where}", getattr, env, f"{name}s")
+
+    def space_name(self, name: str, step_key: str | None = None) -> str:
+        """The name under which an author gives this space: in the plural where there are many."""
+        if len({actor.step_key for actor in self.actors}) == 1:
+            return name
+        return f"{name}s" if step_key is None else f"{name}s[{step_key!r}]"
+
+    @property
+    def num_substeps(self) -> int:
+        """Sub-steps of a flat step; 1 of a flat env."""
+        return len(self.actors)
+
+    def axis(self, substep: int) -> tuple[int, ...]:
+        """(A,) where agents act at once in a sub-step, else ()."""
+        return agent_axis(self.actors[substep], self.env.agent_counts)
+
+    def next_substep(self, substep: int) -> int:
+        """The sub-step that follows."""
+        return (substep + 1) % self.num_substeps
+
+    def label(self, substep: int) -> str:
+        """What messages call a sub-step: `step`, `step 'cut'`, or `step 'move' 1` of agents."""
+        return "step" if self.num_substeps == 1 else f"step {self._role(substep)}"
+
+    def spoken_actor(self, substep: int) -> str:
+        """Who acts in a sub-step, for tables: `cut`, `move 1`, or `walk (3 at once)`."""
+        axis = self.axis(substep)
+        at_once = f" ({axis[0]} at once)" if axis else ""
+        return self._role(substep).replace("'", "") + at_once
+
+    def seer(self, substep: int) -> str:
+        """Whose observation it is, as the end of a message; nothing in a flat env."""
+        if self.num_substeps == 1:
+            return ""
+        return f" (seen by {self._role(substep)})"
+
+    def _role(self, substep: int) -> str:
+        step_key, agent = self.actors[substep]
+        if sum(actor.step_key == step_key for actor in self.actors) == 1:
+            return repr(step_key)
+        repeated = self.actors.count(self.actors[substep]) > 1
+        return f"{step_key!r} {agent}" + (f" (sub-step {substep})" if repeated else "")
+
+    @functools.cached_property
+    def core_env(self) -> CoreEnv | None:
+        """The core env, if the env is a `MazeEnv` in wrappers or without."""
+        inner = self.env.unwrapped
+        return inner.core_env if isinstance(inner, MazeEnv) else None
+
+    # --- calls ------------------------------------------------------------------------
 
     @functools.cached_property
     def keys(self) -> Key:
-        """Keys for steps, [T]."""
+        """Keys for flat steps, [T]."""
         return jax.random.split(random.stream(self.key, "step"), self.num_steps)
 
     @functools.cached_property
@@ -97,17 +158,26 @@ class Trial:
         """Keys for resets, [N]."""
         return jax.random.split(random.stream(self.key, "reset"), self.num_envs)
 
-    def action(self, index: int) -> PyTree:
-        """One of the random actions."""
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf[index]), self.actions)
-
     def plain_reset(self) -> tuple[PyTree, PyTree]:
         """(obs, state) of a reset outside jit."""
         return self.call("reset", self.env.reset, self.key)
 
-    def plain_step(self, state: PyTree, index: int) -> Step:
-        """A step outside jit with the key and the action of this index."""
-        return self.call("step", self.env.step, self.keys[index], state, self.action(index))
+    def plain_step(self, substep: int, key: Key, state: PyTree, action: PyTree) -> Step:
+        """A step outside jit."""
+        return self.call(self.label(substep), self.env.step, key, state, action)
+
+    def compiled_step(self, substep: int, key: Key, state: PyTree, action: PyTree) -> Step:
+        """A compiled step."""
+        return self.call(self.label(substep), self.jit_step, self.env, key, state, action)
+
+    def action(self, substep: int, key: Key, obs: PyTree) -> PyTree:
+        """A random action, allowed by the masks of the observation if that fits its space."""
+        actor = self.actors[substep]
+        space = self.observation_spaces[actor.step_key]
+        fits = not any(True for _ in check_contained(space, obs, "", self.axis(substep)))
+        where = self.space_name("action_space", actor.step_key)
+        draw = self.once(_compiled_policy)
+        return self.call(f"{where}.sample", draw, key, obs if fits else None, actor)
 
     @functools.cached_property
     def first(self) -> tuple[PyTree, PyTree]:
@@ -115,62 +185,74 @@ class Trial:
         return self.plain_reset()
 
     @functools.cached_property
-    def steps(self) -> list[Step]:
-        """Steps outside jit that follow the first reset, until the episode ends."""
-        steps: list[Step] = []
-        state = self.first[1]
-        for index in range(min(PLAIN_STEPS, self.num_steps)):
-            steps.append(self.plain_step(state, index))
-            state = steps[-1].state
-            if np.any(steps[-1].terminated) or np.any(steps[-1].truncated):
+    def calls(self) -> list[Call]:
+        """Sub-steps outside jit that follow the first reset, until the episode ends.
+
+        Whole flat steps, unless the place in the schedule is not what it should be.
+        """
+        calls: list[Call] = []
+        obs, state = self.first
+        for index in range(self.num_plain_steps):
+            for substep in range(self.num_substeps):
+                env_key, action_key, _ = substep_keys(self.keys[index], substep)
+                action = self.action(substep, action_key, obs)
+                step = self.plain_step(substep, env_key, state, action)
+                calls.append(Call(substep, env_key, state, action, step))
+                if not isinstance(step, Step) or self.misplaced(calls[-1]):
+                    return calls
+                obs, state = step.obs, step.state
+            if np.any(calls[-1].step.terminated) or np.any(calls[-1].step.truncated):
                 break
-        return steps
+        return calls
 
-    def states_before(self) -> list[PyTree]:
-        """The state before each of `steps`."""
-        return [self.first[1], *(step.state for step in self.steps[:-1])]
+    @property
+    def num_plain_steps(self) -> int:
+        """Flat steps that are taken outside a scan; two at least, since one may be special."""
+        return min(max(2, PLAIN_STEPS // self.num_substeps), self.num_steps)
+
+    def misplaced(self, call: Call) -> bool:
+        """Whether the state after a sub-step has another place in the schedule than the next."""
+        place = self.call("substep", self.env.substep, call.step.state)
+        return not isinstance(place, int) or place != self.next_substep(call.substep)
+
+    # --- runs -------------------------------------------------------------------------
 
     @functools.cached_property
-    def vectorized(self) -> tuple[PyTree, PyTree, Step]:
-        """(obs, states, step) of one vmapped reset and step, [N, ...]; on the host."""
+    def vectorized(self) -> tuple[PyTree, PyTree, tuple[tuple[PyTree, Step], ...]]:
+        """(obs, states, (action, step) by sub-step) of a vmapped reset and flat step, [N, ...].
 
-        def reset_and_step(keys: Key, step_keys: Key, actions: PyTree) -> tuple:
-            obs, states = jax.vmap(self.env.reset)(keys)
-            return obs, states, jax.vmap(self.env.step)(step_keys, states, actions)
+        On the host, with the keys `keys[row % T]`.
+        """
 
+        def reset_and_step(key: Key, step_key: Key) -> tuple:
+            obs, state = self.env.reset(key)
+            moves = flat_step(self.env, step_key, state)
+            return obs, state, tuple((move.action, move.step) for move in moves)
+
+        run = jax.jit(jax.vmap(reset_and_step))
         rows = np.arange(self.num_envs) % self.num_steps
-        actions = jax.tree.map(lambda leaf: leaf[rows], self.actions)
-        step_keys = self.keys[rows]
-        run = jax.jit(reset_and_step)
-        return on_host(self.call("vmap", run, self.reset_keys, step_keys, actions))
+        return on_host(self.call("vmap", run, self.reset_keys, self.keys[rows]))
 
     @functools.cached_property
-    def walks(self) -> tuple[Walk, Walk]:
-        """The same walk of all steps, run twice by one program; on the host."""
+    def walks(self) -> tuple[tuple[Move, ...], ...]:
+        """Three walks of all steps by one program, moves [T, ...] by sub-step; on the host.
+
+        The first two are the same; in the third inactive actors take other actions.
+        """
         run = jax.jit(functools.partial(walk, self.env))
-        args = (self.key, self.keys, self.actions)
-        return on_host((self.call("scan", run, *args), self.call("scan", run, *args)))
+        idle = map(jnp.uint32, (0, 0, 1))
+        return on_host(tuple(self.call("scan", run, self.key, self.keys, i) for i in idle))
 
     def _counted_reset(self, env: Env, key: Key) -> tuple[PyTree, PyTree]:
-        self.traces["reset"] += 1
+        self._count("reset")
         return env.reset(key)
 
     def _counted_step(self, env: Env, key: Key, state: PyTree, action: PyTree) -> Step:
-        self.traces["step"] += 1
+        self._count(self.label(env.substep(state)))
         return env.step(key, state, action)
 
-
-def walk(env: Env, key: Key, keys: Key, actions: PyTree) -> Walk:
-    """A scan over keys [T] and actions [T, ...] that starts anew where an episode ends."""
-
-    def one_step(state: PyTree, inputs: tuple[Key, PyTree]) -> tuple[PyTree, Walk]:
-        step_key, action = inputs
-        step = env.step(step_key, state, action)
-        fresh = env.reset(random.stream(step_key, "check"))[1]
-        walked = Walk(step._replace(state=()), env.time(state), env.time(step.state))
-        return select(step.done, fresh, step.state), walked
-
-    return jax.lax.scan(one_step, env.reset(key)[1], (keys, actions))[1]
+    def _count(self, method: str) -> None:
+        self.traces[method] = self.traces.get(method, 0) + 1
 
 
 def limit_path(env: Env) -> str | None:
@@ -182,3 +264,12 @@ def limit_path(env: Env) -> str | None:
     limit: Any = functools.reduce(getattr, path, env)
     whole = np.ndim(limit) == 0 and jnp.issubdtype(jnp.result_type(limit), jnp.integer)
     return ".".join(path) if whole else None
+
+
+def _compiled_policy(trial: Trial) -> Callable[[Key, PyTree, ActorID], PyTree]:
+    policy = random_policy(trial.env)
+
+    def act(key: Key, obs: PyTree, actor: ActorID) -> PyTree:
+        return policy(key, obs, None, actor)
+
+    return jax.jit(act, static_argnames="actor")

@@ -1,0 +1,37 @@
+"""The examples run as their first lines say, and show what they promise."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def run(name, folder, *warnings):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MPLBACKEND": "Agg"}
+    done = subprocess.run(
+        [sys.executable, *warnings, "-m", f"examples.{name}"],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=170,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(180)
+def test_an_env_is_written_checked_and_trained_in_under_a_hundred_lines(tmp_path):
+    assert len((REPOSITORY / "examples/write_an_env.py").read_text().splitlines()) < 100
+    out = run("write_an_env", tmp_path)
+    assert "0 errors, 0 warnings" in out
+    returns = [float(r) for r in re.findall(r"return (\d+\.\d)", out)]
+    assert returns[-1] > 175
+    assert (tmp_path / out.split()[-1]).read_bytes()[:3] == b"GIF"
+
+
+@pytest.mark.timeout(180)
+def test_beam_search_saves_the_raw_pieces_that_greedy_cuts_waste(tmp_path):
+    out = run("beam_search", tmp_path)
+    assert out.split() == ["GreedyPolicy", "-46", "BeamSearch", "-31"]
