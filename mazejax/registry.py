@@ -191,6 +191,11 @@ environments.register(
 environments.register("Pendulum-v1", "mazejax.wrappers.factories:make_pendulum")
 environments.register("TicTacToe-v0", "mazejax.envs.board_games:make_tic_tac_toe")
 environments.register_namespace(
+    "brax",
+    names="mazejax.envs.bridges.brax:environment_names",
+    factory="mazejax.envs.bridges.brax:make",
+)
+environments.register_namespace(
     "gymnax",
     names="mazejax.envs.bridges.gymnax:environment_names",
     factory="mazejax.envs.bridges.gymnax:make",

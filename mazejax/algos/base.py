@@ -5,6 +5,7 @@ while it learns is one `TrainState`. All methods are pure, so one learner is vma
 seeds and over every number among its fields.
 """
 
+import dataclasses
 import math
 from typing import Any, ClassVar, Self
 
@@ -18,6 +19,7 @@ from mazejax.algos.metrics import Accumulator, Metrics
 from mazejax.base import Pytree, is_concrete, static
 from mazejax.envs.base import Env
 from mazejax.envs.reset import check_strategy
+from mazejax.envs.reset_params import ResetParams
 from mazejax.envs.vector import VectorEnv
 from mazejax.errors import ConfigError
 from mazejax.networks.policy import ActorCritic
@@ -81,7 +83,9 @@ class Algorithm(Pytree):
     num_envs: int = static(default=16)
     """Envs stepped together, N."""
     auto_reset: str = static(default="auto")
-    """`auto`, `always` or `compact`."""
+    """`auto`, `always`, `compact` or `pool`."""
+    reset_params: ResetParams | None = dataclasses.field(default=None, metadata={"config": False})
+    """Hook that chooses numbers of the training envs at each reset; evaluation keeps the env's."""
 
     def init(self, key: Key) -> TrainState:
         """The state before the first update; the key is the root of all that is drawn."""
@@ -123,7 +127,7 @@ class Algorithm(Pytree):
     @property
     def vector_env(self) -> VectorEnv:
         """The envs that it trains on."""
-        return VectorEnv(self.env, self.num_envs, self.auto_reset)
+        return VectorEnv(self.env, self.num_envs, self.auto_reset, reset_params=self.reset_params)
 
     def train(self, key: Key) -> tuple[TrainState, Metrics]:
         """All updates as one pure function: the state, and metrics with an axis [num_updates].

@@ -221,24 +221,28 @@ class PPO(Algorithm):
         """Mean loss of the entries of one step key, and its parts."""
         output, _ = self.actor_critics[step_key].apply(variables, batch.obs)
         log_ratio = output.distribution.log_prob(batch.action) - batch.log_prob
+        if batch.weight is not None:
+            # Nothing holds the ratio of what does not count near 1: it might overflow.
+            log_ratio = jnp.where(batch.weight > 0, log_ratio, 0.0)
         ratio = jnp.exp(log_ratio)
         policy_losses = losses.clipped_surrogate(ratio, batch.advantage, self.clip_eps)
-        policy_loss = _mean(policy_losses, batch.weight)
-        if self.value_clip is None:
-            errors = losses.value_loss(output.value, batch.target)
-        else:
-            errors = losses.clipped_value_loss(
-                output.value, batch.value, batch.target, self.value_clip
-            )
-        value_loss = _mean(errors, batch.value_weight)
+        loss = policy_loss = _mean(policy_losses, batch.weight)
         entropy = _mean(output.distribution.entropy(), batch.weight)
-        return policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy, {
+        parts = {
             "loss/policy": policy_loss,
-            "loss/value": value_loss,
             "policy/entropy": entropy,
             "policy/approx_kl": _mean(losses.approximate_kl(log_ratio), batch.weight),
             "policy/clip_fraction": _mean(jnp.abs(ratio - 1.0) > self.clip_eps, batch.weight),
         }
+        if self.critic == "step" or step_key == self.env.actors[0].step_key:
+            parts["loss/value"] = _mean(self._value_losses(output.value, batch), batch.value_weight)
+            loss = policy_loss + self.vf_coef * parts["loss/value"]
+        return loss - self.ent_coef * entropy, parts
+
+    def _value_losses(self, value: Array, batch: Batch) -> Array:
+        if self.value_clip is None:
+            return losses.value_loss(value, batch.target)
+        return losses.clipped_value_loss(value, batch.value, batch.target, self.value_clip)
 
     def _gradient(self, variables: PyTree, batches: Batches) -> tuple[PyTree, dict[str, Array]]:
         """Gradient of the loss of a minibatch, a cache-sized chunk at a time."""

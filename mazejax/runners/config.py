@@ -14,8 +14,12 @@ from mazejax.errors import ConfigError, did_you_mean
 
 
 def config_fields(cls: type) -> list[dataclasses.Field]:
-    """Fields that are configuration: those with a default; the env comes from elsewhere."""
-    return [field for field in dataclasses.fields(cls) if _has_default(field)]
+    """Fields that are configuration: those with a default that a file can hold.
+
+    The env has no default, and what says `metadata={"config": False}` is given as an object.
+    """
+    fields = dataclasses.fields(cls)
+    return [f for f in fields if _has_default(f) and f.metadata.get("config", True)]
 
 
 def to_config(value: Any) -> Any:

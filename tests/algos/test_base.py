@@ -209,6 +209,7 @@ def test_evaluation_draws_from_its_own_key_and_not_from_that_of_training():
         ({"value_clip": 0}, "value_clip: must be finite and in (0, inf], got 0"),
         ({"auto_reset": "alwys"}, "auto_reset: unknown 'alwys'; did you mean 'always'?"),
         ({"network": 3}, "network: expected a template such as MLPActorCritic(), got int"),
+        ({"critic": "stp"}, "critic: unknown 'stp'; did you mean 'step'?"),
         ({"learning_rate_schedule": None}, "learning_rate_schedule: unknown None; known names: "),
         (
             {"learning_rate_schedule": "linaer"},

@@ -461,7 +461,7 @@ def test_the_shared_value_is_what_is_seen_before_any_sub_step():
     got = assign_shared(
         THREE,
         rollout_of(
-            {"a": [[[NAN, NAN]], [[8, NAN]]], "b": [[NAN], [NAN]]},
+            {"a": [[[4, NAN]], [[8, NAN]]], "b": [[NAN], [NAN]]},
             a=steps_of([[[1, 2]], [[0, 1]]], values, np.ones((2, 1, 2))),
             b=steps_of([[4], [2]], [[NAN], [NAN]], np.ones((2, 1))),
         ),

@@ -328,6 +328,71 @@ def test_the_gradient_in_chunks_is_that_of_the_whole_minibatch(rows):
     chex.assert_trees_all_close(chunked, whole, rtol=1e-4, atol=1e-6)
 
 
+def test_entries_count_for_the_policy_and_for_the_critic_by_their_weights():
+    total, parts = loss(
+        LINEAR,
+        linear_variables(),
+        {"0": BATCH._replace(weight=jnp.array([0.0, 2.0]), value_weight=jnp.array([2.0, 0.0]))},
+    )
+    # The policy's parts are those of the second row, the critic's those of the first: see above.
+    entropy = np.log(4) - 0.75 * np.log(3)
+    expected = {
+        "loss/policy": 1.0,
+        "loss/value": 0.5,
+        "policy/entropy": entropy,
+        "loss/total": 1.0 + 0.5 * 0.5 - 0.1 * entropy,
+        "policy/approx_kl": 0.0,
+        "policy/clip_fraction": 0.0,
+    }
+    chex.assert_trees_all_close(parts, expected, rtol=1e-5)
+    assert total == parts["loss/total"]
+
+
+def weighted_batch(rows, active):
+    """Rows with weights of 0 and 1, and numbers that must not matter where they are 0."""
+    numbers = np.random.default_rng(2).normal(size=(6, rows)).astype(np.float32)
+    valued = active | (np.arange(rows) % 3 == 0)
+    return Batch(
+        obs=numbers[0, :, None],
+        action=(numbers[0] > 0).astype(np.int32),
+        log_prob=np.where(active, np.log(0.5) + 0.1 * numbers[1], -1e4),
+        value=numbers[2],
+        advantage=np.where(active, numbers[3], 100.0),
+        target=np.where(valued, numbers[4], 100.0),
+        weight=active.astype(np.float32),
+        value_weight=valued.astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize("rows", [6000, 60])
+def test_the_gradient_of_weighted_rows_is_the_mean_over_those_that_count(rows):
+    active = np.random.default_rng(3).random(rows) < 0.4
+    batch = weighted_batch(rows, active)
+    algorithm = LINEAR.replace(num_envs=rows, num_steps=1, num_minibatches=1)
+    gradient, parts = jax.jit(algorithm._gradient)(linear_variables(), {"0": batch})
+    # The policy's and the critic's weights are apart, so each gradient may be taken alone.
+    unweighted = batch._replace(weight=None, value_weight=None)
+    acting = jax.tree.map(lambda leaf: leaf[active], unweighted)
+    acting = acting._replace(advantage=losses.standardize(acting.advantage))
+    valued = jax.tree.map(lambda leaf: leaf[batch.value_weight > 0], unweighted)
+    policy, policy_parts = loss_gradient(LINEAR, linear_variables(), {"0": acting})
+    value, value_parts = loss_gradient(LINEAR, linear_variables(), {"0": valued})
+    got, expected = gradient["0"]["params"], policy["0"]["params"]["policy"]
+    chex.assert_trees_all_close(got["policy"], expected, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(got["value"], value["0"]["params"]["value"], rtol=1e-4, atol=1e-6)
+    for name, part in policy_parts.items():
+        if name != "loss/total":
+            one = value_parts[name] if name == "loss/value" else part
+            np.testing.assert_allclose(parts[name], one, rtol=1e-4, atol=1e-6)
+
+
+def test_a_minibatch_in_which_nobody_acts_has_a_gradient_of_zero():
+    batch = weighted_batch(8, np.zeros(8, bool))._replace(value_weight=np.zeros(8, np.float32))
+    algorithm = LINEAR.replace(num_envs=8, num_steps=1, num_minibatches=1)
+    gradient, _ = jax.jit(algorithm._gradient)(linear_variables(), {"0": batch})
+    assert not any(leaf.any() for leaf in leaves(gradient))
+
+
 def test_clipping_the_gradient_preserves_its_direction():
     gradient = {"a": jnp.array([3.0, -4.0]), "b": jnp.array([[12.0]])}
     # Norm 13, scaled to 0.5 as a whole; Adam's first mean is a tenth of what it is given.

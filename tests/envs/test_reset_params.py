@@ -115,6 +115,15 @@ def test_wrong_hooks_are_config_errors(changes, message):
         VectorEnv(CARTPOLE, 2, **changes)
 
 
+def test_a_learner_trains_on_the_numbers_of_the_hook_and_evaluates_on_those_of_the_env():
+    hook = SuccessGatedCurriculum("gravity", easiest=5.0, hardest=30.0, success_return=15.0)
+    ppo = mazejax.PPO(CARTPOLE, num_envs=4, num_steps=64, reset_params=hook)
+    state, _ = jax.jit(lambda key: ppo.update(ppo.init(key)))(random.key(0))
+    assert np.ptp(state.collect.envs.params.numbers["gravity"]) > 0
+    episodes = jax.jit(lambda state: ppo.evaluate(state.variables, random.key(1), 4, 30))(state)
+    assert episodes.ended.all()
+
+
 # --- the pool ---------------------------------------------------------------------------
 
 

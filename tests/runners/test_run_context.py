@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import mazejax
+from mazejax.envs.cutting2d import make_cutting2d
 from mazejax.envs.probe import ConstantReward
 from mazejax.errors import ConfigError, FileError, MazejaxError
 from mazejax.runners.evaluation import evaluate
@@ -110,6 +111,23 @@ def test_an_env_object_trains_and_is_asked_for_when_loading(tmp_path):
         RunContext.load(run.directory)
     loaded = RunContext.load(run.directory, env=ConstantReward())
     assert loaded.evaluate(episodes=3).mean_return == 1.0
+
+
+@pytest.mark.parametrize("critic", ["step", "shared"])
+def test_an_env_of_several_actors_trains_and_its_policy_acts_for_each(tmp_path, critic):
+    env = mazejax.TimeLimit(make_cutting2d(structured=True, masked=True, max_pieces=8), 5)
+    run = RunContext("ppo", env, directory=tmp_path / "run", critic=critic, **TINY).train()
+    assert {"loss/value/selection", "policy/entropy/cutting"} <= run.metrics.keys()
+    assert (run.metrics["train/episode_length"].values <= 5).all(), "flat steps"
+    loaded = RunContext.load(run.directory, env=env)
+    assert loaded.algorithm == run.algorithm
+    assert loaded.evaluate(episodes=4).returns.tolist() == run.evaluate(episodes=4).returns.tolist()
+    obs, _ = env.reset(jax.random.key(0))
+    action = jax.device_get(loaded.policy.act(obs, step_key="selection"))
+    env.action_spaces["selection"].validate(action)
+    with pytest.raises(ConfigError, match=r"step_key: got None; known names: cutting, selection"):
+        loaded.policy.act(obs)
+    assert run.render(tmp_path / "episode.gif").read_bytes()[:3] == b"GIF"
 
 
 def test_fresh_episodes_are_never_those_that_chose_the_policy(trained):

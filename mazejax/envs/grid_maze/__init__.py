@@ -5,7 +5,7 @@ from mazejax._lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
-        "Cell": "mazejax.envs.grid_maze.cells",
+        "Cell": "mazejax.envs.cells",
         "FourDirections": "mazejax.envs.grid_maze.conversions",
         "GridMaze": "mazejax.envs.grid_maze.core",
         "GridMazeState": "mazejax.envs.grid_maze.core",

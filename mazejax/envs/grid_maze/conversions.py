@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mazejax.base import static
+from mazejax.envs import cells
 from mazejax.envs.conversion import ActionConversion, ObservationConversion
-from mazejax.envs.grid_maze import cells
 from mazejax.envs.grid_maze.core import GridMaze, GridMazeState
 from mazejax.envs.grid_maze.drawing import AGENT, FLOOR, GOAL, WALL
 from mazejax.errors import ConfigError

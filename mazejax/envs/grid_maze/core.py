@@ -16,10 +16,11 @@ import numpy as np
 
 from mazejax import random
 from mazejax.base import Pytree, static
+from mazejax.envs import cells
 from mazejax.envs.base import flag
+from mazejax.envs.cells import Cell
 from mazejax.envs.core import CoreEnv, CoreReset, CoreStep
-from mazejax.envs.grid_maze import cells, levels
-from mazejax.envs.grid_maze.cells import Cell
+from mazejax.envs.grid_maze import levels
 from mazejax.envs.grid_maze.drawing import draw_grid_maze
 from mazejax.errors import ConfigError
 from mazejax.types import ActorID, Array, Key, Scene

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mazejax.envs.grid_maze import cells
-from mazejax.envs.grid_maze.cells import Cell
+from mazejax.envs import cells
+from mazejax.envs.cells import Cell
 from mazejax.types import Array, Key
 
 _NO_EDGE = np.uint32(0xFFFFFFFF)

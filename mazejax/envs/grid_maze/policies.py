@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mazejax.base import Pytree
-from mazejax.envs.grid_maze import cells
+from mazejax.envs import cells
 from mazejax.envs.grid_maze.core import GridMazeState
 from mazejax.types import ActorID, Array, Key, PyTree
 

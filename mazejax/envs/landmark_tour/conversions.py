@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mazejax.base import static
+from mazejax.envs.cells import Cell
 from mazejax.envs.conversion import ActionConversion, ObservationConversion
-from mazejax.envs.grid_maze.cells import Cell
 from mazejax.envs.landmark_tour.core import LandmarkTour, TourState, subgoal_cell
 from mazejax.spaces.composite import Dict
 from mazejax.spaces.simple import Box, Discrete

@@ -20,10 +20,10 @@ import numpy as np
 
 from mazejax import random
 from mazejax.base import Pytree, static
+from mazejax.envs import cells
 from mazejax.envs.base import flag
+from mazejax.envs.cells import Cell
 from mazejax.envs.core import CoreEnv, CoreReset, CoreStep
-from mazejax.envs.grid_maze import cells
-from mazejax.envs.grid_maze.cells import Cell
 from mazejax.envs.landmark_tour.drawing import draw_landmark_tour
 from mazejax.envs.landmark_tour.events import TourEvents, TourKPIs
 from mazejax.errors import ConfigError

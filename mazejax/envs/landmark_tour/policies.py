@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mazejax.base import Pytree
-from mazejax.envs.grid_maze.cells import DOWN, LEFT, RIGHT, UP, Cell
+from mazejax.envs.cells import DOWN, LEFT, RIGHT, UP, Cell
 from mazejax.envs.landmark_tour.core import MANAGER, TourState, distance, subgoal_cell
 from mazejax.errors import ConfigError
 from mazejax.types import ActorID, Array, Key, PyTree

@@ -6,7 +6,7 @@ import pytest
 
 from mazejax import random
 from mazejax.base import jit
-from mazejax.envs.grid_maze import cells
+from mazejax.envs import cells
 from mazejax.envs.grid_maze.conversions import (
     FourDirections,
     PartialObservation,

@@ -7,8 +7,7 @@ import pytest
 
 from mazejax import random
 from mazejax.base import jit
-from mazejax.envs import check, episode
-from mazejax.envs.grid_maze import cells
+from mazejax.envs import cells, check, episode
 from mazejax.envs.grid_maze.core import GridMaze
 from mazejax.envs.grid_maze.drawing import AGENT, FLOOR, GOAL, WALL
 from mazejax.envs.grid_maze.make import make_grid_maze

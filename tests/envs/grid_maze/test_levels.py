@@ -10,7 +10,8 @@ import scipy.sparse.csgraph
 
 from mazejax import random
 from mazejax.base import jit
-from mazejax.envs.grid_maze import cells, levels
+from mazejax.envs import cells
+from mazejax.envs.grid_maze import levels
 
 
 @functools.cache

@@ -7,8 +7,7 @@ import numpy as np
 
 from mazejax import random
 from mazejax.base import jit
-from mazejax.envs import episode
-from mazejax.envs.grid_maze import cells
+from mazejax.envs import cells, episode
 from mazejax.envs.grid_maze.make import make_grid_maze
 from mazejax.envs.grid_maze.policies import ShortestPathPolicy, distance_to_goal
 

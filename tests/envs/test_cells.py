@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mazejax.envs.grid_maze import cells
-from mazejax.envs.grid_maze.cells import Cell
+from mazejax.envs import cells
+from mazejax.envs.cells import Cell
 
 RNG = np.random.default_rng(0)
 

@@ -1,0 +1,48 @@
+"""The shipped experiments name what exists, and one of them is trained."""
+
+import pytest
+
+from mazejax import registry
+from mazejax.conf import experiments
+from mazejax.conf.compose import run_with_config
+from mazejax.errors import ConfigError
+from mazejax.runners.run_context import RunContext
+
+
+def composed(*overrides):
+    found = []
+    run_with_config(list(overrides), lambda config: found.append(config) or 0)
+    return found[0]
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_an_experiment_is_composed_and_can_be_planned(name):
+    config, settings = composed(f"experiment={name}"), experiments.load(name)
+    assert config["env"] == settings["env"] in registry.environments.names()
+    for key, value in settings.get("algorithm", {}).items():
+        if not isinstance(value, dict):
+            assert config["algorithm"][key] == value
+    run = RunContext(
+        config["algorithm_name"], config["env"], env_parameters=config["env_parameters"],
+        **config["algorithm"],
+    )  # fmt: skip
+    assert "env steps" in str(run.plan())
+
+
+def test_what_is_typed_goes_before_the_experiment():
+    config = composed("experiment=job_shop", "algorithm.num_envs=8", "total_steps=99")
+    assert config["algorithm"]["num_envs"] == 8 and config["total_steps"] == 99
+
+
+def test_an_unknown_experiment_is_told_with_the_nearest():
+    with pytest.raises(ConfigError, match="experiment: unknown 'jobshop'; did you mean 'job_shop'"):
+        composed("experiment=jobshop")
+
+
+def test_the_job_shop_experiment_finds_the_optimal_schedule(tmp_path):
+    settings = experiments.load("job_shop")
+    run = RunContext(
+        "ppo", settings["env"], directory=tmp_path / "run", total_steps=settings["total_steps"],
+        tensorboard=False, **settings["algorithm"],
+    )  # fmt: skip
+    assert run.train().evaluate(episodes=8).mean_return >= -57
