@@ -3,7 +3,6 @@
 import importlib.metadata
 import platform
 import time
-from collections.abc import Mapping
 
 from mazejax import registry, setup
 
@@ -50,19 +49,9 @@ def environment_table() -> None:
         for step_key, observation in env.observation_spaces.items():
             is_flat = len(actions) == 1 and env.agent_counts[step_key] == 1
             actor = "" if is_flat else f"{env.agent_counts[step_key]} x {step_key}"
-            table.add_row(name, actor, _brief(observation), _brief(actions[step_key]))
+            table.add_row(name, actor, observation.summary, actions[step_key].summary)
             name = ""
     Console(highlight=False, soft_wrap=True).print(table)
-
-
-def _brief(space: object) -> str:
-    """The kind and shape of a space, without its bounds."""
-    if isinstance(space, Mapping):
-        return ", ".join(f"{key}: {_brief(part)}" for key, part in space.items())
-    shape = getattr(space, "shape", ())
-    if type(space).__name__ == "Box":
-        return f"Box{list(shape)}"
-    return repr(space)
 
 
 def _package(name: str) -> tuple[str, str]:

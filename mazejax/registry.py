@@ -204,6 +204,8 @@ environments.register_namespace(
 algorithms = Registry("algorithm", entry_points="mazejax.algorithms")
 """Algorithms by name; what `mazejax.train` and `algorithm=NAME` look up."""
 
+algorithms.register("a2c", "mazejax.algos.a2c:A2C")
+algorithms.register("es", "mazejax.algos.es:ES")
 algorithms.register("ppo", "mazejax.algos.ppo:PPO")
 
 

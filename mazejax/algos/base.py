@@ -7,6 +7,7 @@ seeds and over every number among its fields.
 
 import dataclasses
 import math
+from collections.abc import Collection
 from typing import Any, ClassVar, Self
 
 import jax
@@ -21,7 +22,7 @@ from mazejax.envs.base import Env
 from mazejax.envs.reset import check_strategy
 from mazejax.envs.reset_params import ResetParams
 from mazejax.envs.vector import VectorEnv
-from mazejax.errors import ConfigError
+from mazejax.errors import ConfigError, did_you_mean
 from mazejax.networks.policy import ActorCritic
 from mazejax.types import Array, Key, PyTree, Rollout
 
@@ -196,6 +197,13 @@ def check_positive_integers(algorithm: Algorithm, *names: str) -> None:
         value = getattr(algorithm, name)
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ConfigError(f"{name}: must be a positive integer, got {value!r}")
+
+
+def check_choice(algorithm: Algorithm, name: str, known: Collection[str]) -> None:
+    """Raise ConfigError unless the field is one of the known names."""
+    value = getattr(algorithm, name)
+    if value not in known:
+        raise ConfigError(f"{name}: unknown {value!r}; {did_you_mean(str(value), known)}")
 
 
 def check_range(

@@ -58,13 +58,13 @@ class Policy:
         return network.to_env(action)
 
     def __repr__(self) -> str:
-        shown = [self._shown(step_key) for step_key in self.networks]
-        return f"Policy({'; '.join(shown)})"
+        lines = [self._shown(step_key) for step_key in self.networks]
+        return f"Policy({lines[0]})" if len(lines) == 1 else "\n  ".join(["Policy:", *lines])
 
     def _shown(self, step_key: str) -> str:
         network = self.networks[step_key]
-        name = f"{step_key}: " if len(self.networks) > 1 else ""
+        name = f"{step_key}  " if len(self.networks) > 1 else ""
         return (
-            f"{name}{network.observation_space} -> {network.action_space}, "
+            f"{name}{network.observation_space.summary} -> {network.action_space.summary}, "
             f"{network.num_parameters():,} parameters"
         )

@@ -83,6 +83,11 @@ class Space(abc.ABC):
             return False
         return True
 
+    @property
+    def summary(self) -> str:
+        """Kind and shape in a few words, without bounds: for tables."""
+        return repr(self)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Space):
             return NotImplemented

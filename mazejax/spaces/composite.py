@@ -63,6 +63,10 @@ class Dict(Space, Mapping[str, Space]):
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (self._spaces,), {}
 
+    @property
+    def summary(self) -> str:
+        return ", ".join(f"{name}: {space.summary}" for name, space in self.items())
+
     def validate(self, value: Any, where: str = "action") -> None:
         if not isinstance(value, Mapping):
             raise SpaceError(

@@ -88,7 +88,7 @@ class Categorical(Distribution):
         return -(jnp.exp(log_probs) * log_probs).sum(-1)
 
     def kl_divergence(self, other: Self) -> Array:
-        _check_same_kind(self, other)
+        check_same_kind(self, other)
         mine = jax.nn.log_softmax(_finite(self.logits))
         theirs = jax.nn.log_softmax(_finite(other.logits))
         return (jnp.exp(mine) * (mine - theirs)).sum(-1)
@@ -149,7 +149,7 @@ class MultiCategorical(Distribution):
         return self._entries().entropy().sum(-1)
 
     def kl_divergence(self, other: Self) -> Array:
-        _check_same_kind(self, other)
+        check_same_kind(self, other)
         return self._entries().kl_divergence(other._entries()).sum(-1)
 
     def _entries(self) -> Categorical:
@@ -173,7 +173,7 @@ class Bernoulli(Distribution):
     """Number of axes of one action."""
 
     def sample(self, key: Key) -> Array:
-        logits = _wide(self.logits)
+        logits = wide(self.logits)
         uniform = jax.random.uniform(key, logits.shape, logits.dtype)
         return (uniform < jax.nn.sigmoid(logits)).astype(jnp.int8)
 
@@ -181,66 +181,24 @@ class Bernoulli(Distribution):
         return (self.logits > 0).astype(jnp.int8)
 
     def log_prob(self, action: Array) -> Array:
-        logits = _wide(self.logits)
+        logits = wide(self.logits)
         signed = jnp.where(jnp.asarray(action) > 0, logits, -logits)
-        return _joint(jax.nn.log_sigmoid(signed), self.event_ndim)
+        return joint(jax.nn.log_sigmoid(signed), self.event_ndim)
 
     def entropy(self) -> Array:
         # H = softplus(-a) + a * sigmoid(-a) with a = |logits|: no difference of large numbers.
-        size = jnp.abs(_wide(self.logits))
-        return _joint(jax.nn.softplus(-size) + size * jax.nn.sigmoid(-size), self.event_ndim)
+        size = jnp.abs(wide(self.logits))
+        return joint(jax.nn.softplus(-size) + size * jax.nn.sigmoid(-size), self.event_ndim)
 
     def kl_divergence(self, other: Self) -> Array:
-        _check_same_kind(self, other)
-        mine, theirs = _wide(self.logits), _wide(other.logits)
+        check_same_kind(self, other)
+        mine, theirs = wide(self.logits), wide(other.logits)
 
         def part(mine: Array, theirs: Array) -> Array:
             log_ratio = jax.nn.log_sigmoid(mine) - jax.nn.log_sigmoid(theirs)
             return jax.nn.sigmoid(mine) * log_ratio
 
-        return _joint(part(mine, theirs) + part(-mine, -theirs), self.event_ndim)
-
-
-class DiagonalGaussian(Distribution):
-    """Independent normal numbers, float [..., *shape]."""
-
-    mean: Array
-    """[..., *shape]."""
-    log_std: Array
-    """[..., *shape], or without (some of) the batch axes of the mean."""
-    event_ndim: int = static(default=1)
-    """Number of axes of one action."""
-
-    def sample(self, key: Key) -> Array:
-        mean, log_std = self._parameters()
-        return mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape, mean.dtype)
-
-    def mode(self) -> Array:
-        return self._parameters()[0]
-
-    def log_prob(self, action: Array) -> Array:
-        mean, log_std = self._parameters()
-        deviation = (action - mean) * jnp.exp(-log_std)
-        log_density = -0.5 * jnp.square(deviation) - log_std - 0.5 * math.log(2 * math.pi)
-        return _joint(log_density, self.event_ndim)
-
-    def entropy(self) -> Array:
-        _, log_std = self._parameters()
-        return _joint(log_std + 0.5 * math.log(2 * math.pi * math.e), self.event_ndim)
-
-    def kl_divergence(self, other: Self) -> Array:
-        _check_same_kind(self, other)
-        mean, log_std = self._parameters()
-        other_mean, other_log_std = other._parameters()
-        log_ratio = log_std - other_log_std
-        distance = (mean - other_mean) * jnp.exp(-other_log_std)
-        # expm1: for nearly equal widths exp(2 x) - 1 - 2 x would cancel.
-        divergence = 0.5 * (jnp.expm1(2 * log_ratio) + jnp.square(distance)) - log_ratio
-        return _joint(divergence, self.event_ndim)
-
-    def _parameters(self) -> tuple[Array, Array]:
-        mean, log_std = _wide(self.mean), _wide(self.log_std)
-        return mean, jnp.broadcast_to(log_std, mean.shape)
+        return joint(part(mine, theirs) + part(-mine, -theirs), self.event_ndim)
 
 
 class Product(Distribution):
@@ -263,7 +221,7 @@ class Product(Distribution):
         return _total(self.parts[name].entropy() for name in sorted(self.parts))
 
     def kl_divergence(self, other: Self) -> Array:
-        _check_same_kind(self, other)
+        check_same_kind(self, other)
         names = sorted(self.parts)
         return _total(self.parts[name].kl_divergence(other.parts[name]) for name in names)
 
@@ -289,7 +247,8 @@ def _rows(flat: Array, nvec: tuple[int, ...], fill: float | bool) -> Array:
     return jnp.stack(rows, axis=-2)
 
 
-def _wide(values: Array) -> Array:
+def wide(values: Array) -> Array:
+    """The numbers in float32, or in the dtype that they have if it is wider."""
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
@@ -299,7 +258,7 @@ def _lowest(values: Array) -> float:
 
 def _finite(logits: Array) -> Array:
     # finfo.min instead of -inf: 0 * finfo.min is 0, where 0 * -inf is NaN.
-    logits = _wide(logits)
+    logits = wide(logits)
     return jnp.maximum(logits, _lowest(logits))
 
 
@@ -307,7 +266,8 @@ def _index(values: Array) -> Array:
     return jax.lax.broadcasted_iota(jnp.int32, values.shape, values.ndim - 1)
 
 
-def _joint(values: Array, event_ndim: int) -> Array:
+def joint(values: Array, event_ndim: int) -> Array:
+    """The sum over the last axes, those of one action."""
     return values.sum(tuple(range(values.ndim - event_ndim, values.ndim)))
 
 
@@ -315,7 +275,8 @@ def _total(terms: Iterable[Array]) -> Array:
     return functools.reduce(operator.add, terms)
 
 
-def _check_same_kind(mine: Distribution, theirs: Distribution) -> None:
+def check_same_kind(mine: Distribution, theirs: Distribution) -> None:
+    """Raise ConfigError unless both are of one class and over the same space."""
     if jax.tree.structure(mine) != jax.tree.structure(theirs):  # type: ignore[operator]
         raise ConfigError(
             f"kl_divergence: got {type(theirs).__name__} of another structure than this "

@@ -78,6 +78,10 @@ class Box(Space):
             keywords["dtype"] = str(self.dtype)
         return (), keywords
 
+    @property
+    def summary(self) -> str:
+        return f"Box{[*self.shape]}"
+
     def validate(self, value: Any, where: str = "action") -> None:
         array = checked_array(value, where, self.shape, self.dtype)
         low, high = self.low, self.high

@@ -210,7 +210,7 @@ def test_evaluation_draws_from_its_own_key_and_not_from_that_of_training():
         ({"auto_reset": "alwys"}, "auto_reset: unknown 'alwys'; did you mean 'always'?"),
         ({"network": 3}, "network: expected a template such as MLPActorCritic(), got int"),
         ({"critic": "stp"}, "critic: unknown 'stp'; did you mean 'step'?"),
-        ({"learning_rate_schedule": None}, "learning_rate_schedule: unknown None; known names: "),
+        ({"learning_rate_schedule": None}, "learning_rate_schedule: unknown None; "),
         (
             {"learning_rate_schedule": "linaer"},
             "learning_rate_schedule: unknown 'linaer'; did you mean 'linear'?",

@@ -322,7 +322,7 @@ def test_the_gradient_in_chunks_is_that_of_the_whole_minibatch(rows):
     action = (numbers[0] > 0).astype(np.int32)
     batch = Batch(numbers[0, :, None], action, np.log(0.5) + 0.1 * numbers[1], *numbers[2:5])
     algorithm = LINEAR.replace(num_envs=rows, num_steps=1, num_minibatches=1)
-    chunked = jax.jit(algorithm._gradient)(linear_variables(), {"0": batch})
+    chunked = jax.jit(algorithm.gradient)(linear_variables(), {"0": batch})
     standardized = batch._replace(advantage=losses.standardize(batch.advantage))
     whole = loss_gradient(LINEAR, linear_variables(), {"0": standardized})
     chex.assert_trees_all_close(chunked, whole, rtol=1e-4, atol=1e-6)
@@ -369,7 +369,7 @@ def test_the_gradient_of_weighted_rows_is_the_mean_over_those_that_count(rows):
     active = np.random.default_rng(3).random(rows) < 0.4
     batch = weighted_batch(rows, active)
     algorithm = LINEAR.replace(num_envs=rows, num_steps=1, num_minibatches=1)
-    gradient, parts = jax.jit(algorithm._gradient)(linear_variables(), {"0": batch})
+    gradient, parts = jax.jit(algorithm.gradient)(linear_variables(), {"0": batch})
     # The policy's and the critic's weights are apart, so each gradient may be taken alone.
     unweighted = batch._replace(weight=None, value_weight=None)
     acting = jax.tree.map(lambda leaf: leaf[active], unweighted)
@@ -389,7 +389,7 @@ def test_the_gradient_of_weighted_rows_is_the_mean_over_those_that_count(rows):
 def test_a_minibatch_in_which_nobody_acts_has_a_gradient_of_zero():
     batch = weighted_batch(8, np.zeros(8, bool))._replace(value_weight=np.zeros(8, np.float32))
     algorithm = LINEAR.replace(num_envs=8, num_steps=1, num_minibatches=1)
-    gradient, _ = jax.jit(algorithm._gradient)(linear_variables(), {"0": batch})
+    gradient, _ = jax.jit(algorithm.gradient)(linear_variables(), {"0": batch})
     assert not any(leaf.any() for leaf in leaves(gradient))
 
 

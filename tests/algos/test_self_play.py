@@ -24,7 +24,7 @@ def learned():
         num_envs=256,
         num_steps=16,
         learning_rate=1e-3,
-        ent_coef=0.15,
+        ent_coef=0.25,
         gamma=1.0,
     )
     state, _ = jax.jit(algorithm.train)(random.key(0))
@@ -56,12 +56,13 @@ def results(first, second):
 def test_self_play_learns_not_to_lose_at_tic_tac_toe(learned, opponent):
     """No loss in 1000 games against perfect play, as first and as second player.
 
-    With ent_coef 0.15 both sides go on trying moves that look worse, so that the answers
-    to them are learned. Of 5 seeds with jaxlib 0.10.2 none lost to perfect play, and one
-    lost 2 of 1000 games against random play, in lines that hardly ever come up.
+    With ent_coef 0.25 both sides go on trying moves that look worse, so that the answers
+    to them are learned. Of 6 seeds with jaxlib 0.10.2 none lost to perfect play; to random
+    play they lost 0 to 5 of 1000 games, in lines that hardly ever come up. With 0.15, one
+    seed of 5 lost 114 games to perfect play.
     """
     is_random = isinstance(opponent, RandomPolicy)
-    most_losses = 10 if is_random else 0
+    most_losses = 20 if is_random else 0
     won, lost, over = results(learned, opponent)
     assert over == GAMES and lost <= most_losses
     assert won > 0.9 * GAMES if is_random else won == 0

@@ -76,7 +76,9 @@ def test_draws_follow_the_seed_and_the_mask():
 
 
 def test_it_shows_what_each_actor_sees_and_does():
-    assert repr(only("select")) == f"Policy({SPACES['select'][0]} -> Discrete(5), 102 parameters)"
-    shown = repr(POLICY)
-    assert shown.startswith("Policy(select: Box") and "; cut: Dict" in shown
-    assert "; move: Box" in shown and shown.count("parameters") == 3
+    shown = repr(only("select"))
+    assert shown.startswith("Policy(Box") and shown.endswith(" -> Discrete(5), 102 parameters)")
+    title, *lines = repr(POLICY).splitlines()
+    assert title == "Policy:"
+    assert [line.split()[0] for line in lines] == ["select", "cut", "move"]
+    assert all(line.endswith(" parameters") for line in lines)

@@ -7,10 +7,10 @@ import scipy.stats
 
 from mazejax import random
 from mazejax.errors import ConfigError
+from mazejax.spaces.continuous import DiagonalGaussian
 from mazejax.spaces.distributions import (
     Bernoulli,
     Categorical,
-    DiagonalGaussian,
     MultiCategorical,
     Product,
 )

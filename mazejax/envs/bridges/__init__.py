@@ -2,4 +2,7 @@
 
 from mazejax._lazy import lazy_names
 
-__getattr__, __dir__, __all__ = lazy_names(__name__, {"gymnax": "mazejax.envs.bridges.gymnax"})
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {"brax": "mazejax.envs.bridges.brax", "gymnax": "mazejax.envs.bridges.gymnax"},
+)

@@ -46,13 +46,16 @@ def environment_names() -> tuple[str, ...]:
     return tuple(name for name in _brax().envs._envs if name not in _BROKEN)
 
 
+# "spring" steps fastest. In one run on two cores, 256 ants made 14,000 steps/s with it after 12 s
+# of compiling; "mjx" 13,000 (21 s), "positional" 6,500 (10 s), "generalized" 6,200 (25 s).
 def make(name: str, max_steps: int = 1000, backend: str = "spring", **options: Any) -> "BraxEnv":
     """The brax environment of this name, truncated after `max_steps`.
 
-    The backend is one of `BACKENDS`. They differ in dynamics and in what `reward` is
-    worth; brax's own default is "generalized", ours compiles and runs fastest. Options are
-    arguments of its constructor, such as `reset_noise_scale=0.2`, and constants of the
-    program. Raises ConfigError for an unknown name, backend or option.
+    The backend is one of `BACKENDS`, which differ in dynamics. brax's own default is
+    "generalized": there `check_env` finds tracers in a cache of jaxopt, its solver, which
+    do no harm. Options are arguments of brax's constructor, such as
+    `reset_noise_scale=0.2`, and constants of the program. Raises ConfigError for an
+    unknown name, backend or option.
     """
     _check_name(name)
     if backend not in BACKENDS:
@@ -228,7 +231,8 @@ def _game(env_id: str, options: tuple[tuple[str, Any], ...]) -> "brax.envs.Env":
         try:
             return envs.get_environment(env_id, **dict(options))
         except (TypeError, ValueError, NotImplementedError) as error:
-            raise ConfigError(f"brax/{env_id}: {error}; change {dict(options)}") from error
+            reason = str(error).rstrip(".")
+            raise ConfigError(f"brax/{env_id}: {reason}; got {dict(options)}, change it") from error
 
 
 @functools.cache
@@ -243,7 +247,8 @@ def _layout(env_id: str, options: tuple[tuple[str, Any], ...]) -> _Layout:
 
 def _fixed_point(game: "brax.envs.Env", action: Any) -> PyTree:
     """Shapes and dtypes that hold what a reset gives, and what steps make of it."""
-    state = jax.eval_shape(game.reset, jax.eval_shape(lambda: random.key(0)))
+    first = jax.eval_shape(game.reset, jax.eval_shape(lambda: random.key(0)))
+    state = jax.tree.map(_wider, first, first)  # itself, of strong types
     while True:
         new = jax.eval_shape(game.step, state, action)
         if jax.tree.structure(new) != jax.tree.structure(state):

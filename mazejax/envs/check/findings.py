@@ -17,9 +17,6 @@ from mazejax.spaces.base import Space
 from mazejax.spaces.shapes import check_shapes
 from mazejax.types import PyTree
 
-TOLERANCE = 1e-6
-"""Largest relative difference between two programs: a few roundings of float32."""
-
 _WIDE = ("int64", "uint64", "float64", "complex128")
 _CONTROL_FLOW = (
     jax.errors.ConcretizationTypeError,

@@ -93,14 +93,21 @@ class CheckReport:
 
 
 def check_env(
-    env: Env, num_steps: int = 200, num_envs: int = 8, key: int | Key = 0, strict: bool = True
+    env: Env,
+    num_steps: int = 200,
+    num_envs: int = 8,
+    key: int | Key = 0,
+    strict: bool = True,
+    tolerance: float = 1e-6,
 ) -> CheckReport:
     """Report of what is wrong with an env, and what it costs; wrappers and adapters are envs too.
 
     It is reset and stepped with random allowed actions: outside jit, compiled, vmapped
     over `num_envs`, and vectorized with auto-reset, for `num_steps` flat steps. Rules run
     in stages, and a stage with errors is the last. With `strict`, errors raise one EnvError
-    of a line each, whose cause is the first exception of the author's code.
+    of a line each, whose cause is the first exception of the author's code. `tolerance` is
+    the largest relative difference between two programs, by default a few roundings of
+    float32: stiff physics needs more.
     """
     if not isinstance(env, Env):
         raise ConfigError(f"check_env: got {type(env).__name__}, expected a mazejax Env; adapt it")
@@ -111,7 +118,7 @@ def check_env(
     if not (isinstance(key, int) or random.is_key(key)):
         raise ConfigError(f"check_env: got the key {key!r}, expected a seed or a typed key")
     root = random.key(key) if isinstance(key, int) else key
-    trial = Trial(env, num_steps, num_envs, root)
+    trial = Trial(env, num_steps, num_envs, root, tolerance)
     checked: list[str] = []
     findings: dict[tuple[str, str], Finding] = {}
     for stage in _STAGES:

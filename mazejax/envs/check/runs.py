@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from mazejax.envs.check.findings import (
-    TOLERANCE,
     Finding,
     check_rows_contained,
     error,
@@ -124,11 +123,11 @@ def vmap_agrees(trial: Trial) -> Iterator[Finding]:
             pairs.append((trial.label(substep), alone._asdict(), step._asdict()))
             state = alone.state
         for method, one, other in pairs:
-            difference = first_difference("", one, other, TOLERANCE)
+            difference = first_difference("", one, other, trial.tolerance)
             if difference:
                 yield error(
                     f"{method}: {difference}: alone and in row {row} under vmap differ, expected "
-                    f"equality within {TOLERANCE}; let no env look at the others"
+                    f"equality within {trial.tolerance}; let no env look at the others"
                 )
                 return
 
@@ -142,7 +141,7 @@ def scan_agrees(trial: Trial) -> Iterator[Finding]:
             env_key = substep_keys(trial.keys[index], substep)[0]
             step = trial.compiled_step(substep, env_key, state, move.action)
             # Roundings grow with the steps that they pass through.
-            tolerance = 10 * (index + 1) * TOLERANCE
+            tolerance = 10 * (index + 1) * trial.tolerance
             alone, scanned = (s._replace(state=())._asdict() for s in (step, move.step))
             difference = first_difference("", alone, scanned, tolerance)
             if difference:

@@ -10,7 +10,6 @@ import jax.extend.core
 import numpy as np
 
 from mazejax.envs.check.findings import (
-    TOLERANCE,
     Finding,
     error,
     first_difference,
@@ -85,11 +84,11 @@ def jit_agrees(trial: Trial) -> Iterator[Finding]:
     for method, plain, compiled in pairs:
         names = ("obs", "state") if method == "reset" else Step._fields
         for name, ours, theirs in zip(names, plain, compiled, strict=True):
-            difference = first_difference(name, ours, theirs, TOLERANCE)
+            difference = first_difference(name, ours, theirs, trial.tolerance)
             if difference:
                 yield error(
                     f"{method}: {difference}: outside and under jit differ, expected equality "
-                    f"within {TOLERANCE}; let no Python code ask whether it is traced"
+                    f"within {trial.tolerance}; let no Python code ask whether it is traced"
                 )
 
 

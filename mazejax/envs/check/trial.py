@@ -52,8 +52,9 @@ class Call(NamedTuple):
 class Trial:
     """One env under check; on the host, and for one check only."""
 
-    def __init__(self, env: Env, num_steps: int, num_envs: int, key: Key) -> None:
+    def __init__(self, env: Env, num_steps: int, num_envs: int, key: Key, tolerance: float) -> None:
         self.env = env
+        self.tolerance = tolerance
         self.num_steps = num_steps
         self.num_envs = num_envs
         self.key = key

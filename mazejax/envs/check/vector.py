@@ -15,7 +15,7 @@ import numpy as np
 
 from mazejax import random
 from mazejax.envs.base import Env, select
-from mazejax.envs.check.findings import TOLERANCE, Finding, error, leaves, without_keys
+from mazejax.envs.check.findings import Finding, error, leaves, without_keys
 from mazejax.envs.check.trial import Rule, Trial, limit_path
 from mazejax.envs.episode import random_policy
 from mazejax.envs.parameters import set_leaves
@@ -65,6 +65,7 @@ def _differences(trial: Trial, key: Key) -> _Found:
 
     def one_flat_step(state: VectorState, _: None) -> tuple[VectorState, _Found]:
         found: _Found = {}
+        unequal = functools.partial(_unequal, tolerance=trial.tolerance)
         for substep in range(trial.num_substeps):
             action = random_actions(first, state)
             expected = _expected(trial, state, action, first.keys(state, "env"), substep)
@@ -72,7 +73,7 @@ def _differences(trial: Trial, key: Key) -> _Found:
                 step = vector.step(state, action)
                 seen = {**_seen(step), "state": step.state.envs}
                 for name, value in seen.items():
-                    found[strategy, substep, name] = jax.tree.map(_unequal, value, expected[name])
+                    found[strategy, substep, name] = jax.tree.map(unequal, value, expected[name])
             state = step.state
         return state, found
 
@@ -126,12 +127,12 @@ def _env_of_row(env: Env, row: Array) -> Env:
     return set_leaves(env, {limit: _SHORTEST_LIMIT + row}) if limit else env
 
 
-def _unequal(one: Array, other: Array) -> Array:
+def _unequal(one: Array, other: Array, tolerance: float) -> Array:
     """Whether the rows of [N, ...] differ by more than the tolerance, [N] bool."""
     one, other = without_keys((one, other))
     differs = (one != other) & ~((one != one) & (other != other))
     if jnp.issubdtype(one.dtype, jnp.floating):
-        differs &= ~(jnp.abs(one - other) <= TOLERANCE * jnp.maximum(1.0, jnp.abs(other)))
+        differs &= ~(jnp.abs(one - other) <= tolerance * jnp.maximum(1.0, jnp.abs(other)))
     return differs.reshape(differs.shape[0], -1).any(axis=1)
 
 
