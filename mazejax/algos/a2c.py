@@ -27,7 +27,8 @@ class A2C(ActorCriticAlgorithm):
         ent_coef = self._entropy_weight(state.updates)
         gradient, parts = self.gradient(state.variables, batches, ent_coef)
         parts["optimizer/grad_norm"] = optax.tree.norm(gradient)
-        moved = self.descend(state.variables, state.optimizer, gradient, state.updates)
+        rate = self._learning_rate(state.updates)
+        moved = self.descend(state.variables, state.optimizer, gradient, rate)
         return (*moved, parts)
 
     def policy_losses(self, log_prob: Array, batch: Batch) -> tuple[Array, dict[str, Array]]:

@@ -71,7 +71,8 @@ class ActorCriticAlgorithm(Algorithm):
     network: MLPActorCritic = MLPActorCritic()
     """Template of policy and critic, built for each step key."""
     critic: str = static(default="step")
-    """`step`: each sub-step is judged by its own value; `shared`: all by that of the first;
+    """`step`: each sub-step is judged by its own value; `shared`: all by that of the first, of
+    the sum of all rewards (not for opponents, whose rewards sum to 0);
     `delta`: each value is that of the sub-step before plus what the network adds to it."""
     num_steps: int = static(default=64)
     """Flat steps of each env in one rollout, T."""
@@ -113,10 +114,11 @@ class ActorCriticAlgorithm(Algorithm):
             check_choice(self, name, _SCHEDULES)
         check_choice(self, "critic", _CRITICS)
         check_choice(self, "advantage_norm", _ADVANTAGE_NORMS)
-        if self.critic == "delta" and any(n > 1 for n in self.env.agent_counts.values()):
+        agents = [actor.agent_id for actor in self.env.actors]
+        if self.critic == "delta" and (None in agents or len(agents) > len(self.env.agent_counts)):
             raise ConfigError(
-                "critic: 'delta' needs a single agent for each step key, whose values build on "
-                "each other; use 'step' or 'shared'"
+                "critic: 'delta' needs a single agent in a single sub-step for each step key, for "
+                "values build on each other; use 'step' or 'shared'"
             )
 
     @property
@@ -246,10 +248,9 @@ class ActorCriticAlgorithm(Algorithm):
         return jax.tree.map(lambda x: x * (size / rows), total)
 
     def descend(
-        self, variables: PyTree, optimizer: PyTree, gradient: PyTree, updates: Counter
+        self, variables: PyTree, optimizer: PyTree, gradient: PyTree, rate: Array
     ) -> tuple[PyTree, PyTree]:
         """Variables and optimizer state after one step against the gradient."""
-        rate = self._learning_rate(updates)
         change, optimizer = self._optimizer().update(gradient, optimizer)
         return jax.tree.map(lambda v, c: v - rate * c, variables, change), optimizer
 

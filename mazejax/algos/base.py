@@ -72,7 +72,7 @@ class TrainState(Pytree):
 class Algorithm(Pytree):
     """Base of all learners: `init`, `update` and `train`, all pure.
 
-    A subclass defines `init`, `collect`, `learn`, `policy` and the size of an update.
+    A subclass defines `init`, `collect`, `learn`, `policies` and the size of an update.
     """
 
     compile_time: ClassVar[bool] = True

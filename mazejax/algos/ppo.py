@@ -56,26 +56,29 @@ class PPO(ActorCriticAlgorithm):
         packed, unpack = minibatch.pack(batches)
         key = update_key(state, "shuffle")
         size = self.steps_per_update // self.num_minibatches
+        rate = self._learning_rate(state.updates)
         ent_coef = self._entropy_weight(state.updates)
 
         def one_minibatch(carry: tuple, step: Array) -> tuple[tuple, dict]:
-            variables, optimizer, stopped = carry
+            variables, optimizer, *stopped = carry
             epoch, index = step // self.num_minibatches, step % self.num_minibatches
             rows = minibatch.shuffled_rows(packed, jax.random.fold_in(key, epoch), index, size)
             gradient, parts = self.gradient(variables, unpack(rows), ent_coef)
             parts["optimizer/grad_norm"] = optax.tree.norm(gradient)
-            moved = self.descend(variables, optimizer, gradient, state.updates)
+            moved = self.descend(variables, optimizer, gradient, rate)
             if self.target_kl is not None:
-                stopped |= _largest_kl(parts) > 1.5 * self.target_kl
+                now = stopped[0] | (_largest_kl(parts) > 1.5 * self.target_kl)
                 moved = jax.tree.map(
-                    lambda old, new: jnp.where(stopped, old, new), (variables, optimizer), moved
+                    lambda old, new: jnp.where(now, old, new), (variables, optimizer), moved
                 )
-            return (*moved, stopped), parts
+                stopped = [now]
+            return (*moved, *stopped), parts
 
-        (variables, optimizer, _), parts = jax.lax.scan(
-            one_minibatch,
-            (state.variables, state.optimizer, jnp.zeros((), bool)),
-            jnp.arange(self.num_epochs * self.num_minibatches),
+        begin: tuple = (state.variables, state.optimizer)
+        if self.target_kl is not None:
+            begin = (*begin, jnp.zeros((), bool))
+        (variables, optimizer, *_), parts = jax.lax.scan(
+            one_minibatch, begin, jnp.arange(self.num_epochs * self.num_minibatches)
         )
         return variables, optimizer, parts
 

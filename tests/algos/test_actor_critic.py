@@ -49,7 +49,9 @@ def test_a2c_makes_one_step_along_the_gradient_of_the_whole_rollout():
     def by_hand(variables, optimizer, rollout):
         batches = A2C_PROBE._batches(rollout)
         gradient = jax.grad(lambda v: A2C_PROBE.loss(v, batches)[0])(variables)
-        return A2C_PROBE.descend(variables, optimizer, gradient, Counter.zero())[0]
+        return A2C_PROBE.descend(
+            variables, optimizer, gradient, A2C_PROBE._learning_rate(Counter.zero())
+        )[0]
 
     wanted = by_hand(state.variables, state.optimizer, rollout)
     leaves_equal(new.variables, wanted, rtol=1e-5, atol=1e-6)
@@ -105,7 +107,9 @@ def test_a_target_kl_ends_learning_from_the_rollout():
         key = jax.random.fold_in(update_key(state, "shuffle"), 0)
         rows = unpack(minibatch.shuffled_rows(packed, key, jnp.int32(0), 8))
         gradient, _ = ppo.gradient(state.variables, rows, ppo._entropy_weight(state.updates))
-        return ppo.descend(state.variables, state.optimizer, gradient, state.updates)[0]
+        return ppo.descend(
+            state.variables, state.optimizer, gradient, ppo._learning_rate(state.updates)
+        )[0]
 
     # The first minibatch is the collecting policy's own; the second differs from it already.
     leaves_equal(new.variables, first_minibatch(state, rollout), rtol=1e-5, atol=1e-6)
@@ -142,5 +146,7 @@ def test_values_of_the_delta_critic_build_on_those_before():
 
 
 def test_the_delta_critic_refuses_several_agents():
-    with pytest.raises(ConfigError, match="critic: 'delta' needs a single agent"):
+    with pytest.raises(
+        ConfigError, match="critic: 'delta' needs a single agent in a single sub-step"
+    ):
         PPO(mazejax.make("TicTacToe-v0"), critic="delta")
