@@ -3,8 +3,16 @@
 import jax
 
 from mazejax.algos.collect import Act, Acted, Evaluate
+from mazejax.envs.base import Env
 from mazejax.networks.policy import ActorCritic
+from mazejax.networks.template import MLPActorCritic
 from mazejax.types import Array, Key, PyTree
+
+
+def build_networks(template: MLPActorCritic, env: Env) -> dict[str, ActorCritic]:
+    """A network from the template for the spaces of each step key."""
+    observations, actions = env.observation_spaces, env.action_spaces
+    return {key: template.build(observations[key], actions[key]) for key in actions}
 
 
 def policy(network: ActorCritic, variables: PyTree, deterministic: bool = False) -> Act:

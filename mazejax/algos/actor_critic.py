@@ -14,7 +14,7 @@ import optax
 from mazejax import random
 from mazejax.algos import collect as collecting
 from mazejax.algos import credit, losses, minibatch
-from mazejax.algos.acting import critic, policy
+from mazejax.algos.acting import build_networks, critic
 from mazejax.algos.base import (
     Algorithm,
     Counter,
@@ -22,9 +22,10 @@ from mazejax.algos.base import (
     check_choice,
     check_positive_integers,
     check_range,
+    check_template,
     nonfinite_metrics,
 )
-from mazejax.algos.collect import CollectState, Episodes, Evaluate, Policies
+from mazejax.algos.collect import CollectState, Episodes, Evaluate
 from mazejax.algos.metrics import Accumulator, Metrics
 from mazejax.algos.returns import explained_variance
 from mazejax.base import static
@@ -98,11 +99,7 @@ class ActorCriticAlgorithm(Algorithm):
     def validate(self) -> None:
         """Raise ConfigError for numbers out of range and choices that do not exist."""
         super().validate()
-        if not hasattr(self.network, "build"):
-            raise ConfigError(
-                f"network: expected a template such as MLPActorCritic(), got "
-                f"{type(self.network).__name__}"
-            )
+        check_template(self.network, "MLPActorCritic")
         check_positive_integers(self, "num_steps")
         for name in ("learning_rate", "max_grad_norm"):
             check_range(self, name, open_low=True)
@@ -129,17 +126,12 @@ class ActorCriticAlgorithm(Algorithm):
     @property
     def actor_critics(self) -> dict[str, ActorCritic]:
         """The network of each step key."""
-        observations, actions = self.env.observation_spaces, self.env.action_spaces
-        return {key: self.network.build(observations[key], actions[key]) for key in actions}
+        return build_networks(self.network, self.env)
 
     def init(self, key: Key) -> TrainState:
         """Fresh weights and freshly reset envs."""
         key = random.as_key(key)
-        init_key = random.stream(key, "init")
-        variables = {
-            step_key: network.init(random.stream(init_key, step_key))
-            for step_key, network in self.actor_critics.items()
-        }
+        variables = self.init_variables(key)
         return TrainState(
             variables=variables,
             optimizer=self._optimizer().init(variables),
@@ -157,13 +149,6 @@ class ActorCriticAlgorithm(Algorithm):
             state.collect,
             self.num_steps,
         )
-
-    def policies(self, variables: PyTree, deterministic: bool = False) -> Policies:
-        """How the variables act: drawn from the distribution, or its mode."""
-        return {
-            step_key: policy(network, variables[step_key], deterministic)
-            for step_key, network in self.actor_critics.items()
-        }
 
     def critics(self, variables: PyTree) -> dict[str, Evaluate]:
         """What the variables think observations are worth."""

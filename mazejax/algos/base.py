@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mazejax import random
+from mazejax.algos.acting import policy
 from mazejax.algos.collect import CollectState, Episodes, Policies, run_episodes
 from mazejax.algos.metrics import Accumulator, Metrics
 from mazejax.base import Pytree, is_concrete, static
@@ -72,7 +73,7 @@ class TrainState(Pytree):
 class Algorithm(Pytree):
     """Base of all learners: `init`, `update` and `train`, all pure.
 
-    A subclass defines `init`, `collect`, `learn`, `policies` and the size of an update.
+    A subclass defines `init`, `collect`, `learn`, `actor_critics` and the size of an update.
     """
 
     compile_time: ClassVar[bool] = True
@@ -108,12 +109,23 @@ class Algorithm(Pytree):
 
     def policies(self, variables: PyTree, deterministic: bool = False) -> Policies:
         """How the variables act, by step key: drawn from the distribution, or its mode."""
-        raise NotImplementedError
+        return {
+            step_key: policy(network, variables[step_key], deterministic)
+            for step_key, network in self.actor_critics.items()
+        }
 
     @property
     def actor_critics(self) -> dict[str, ActorCritic]:
         """The network of each step key."""
         raise NotImplementedError
+
+    def init_variables(self, key: Key) -> dict[str, PyTree]:
+        """Fresh variables of the networks, by step key; the key is the one given to `init`."""
+        init_key = random.stream(key, "init")
+        return {
+            step_key: network.init(random.stream(init_key, step_key))
+            for step_key, network in self.actor_critics.items()
+        }
 
     @property
     def steps_per_update(self) -> int:
@@ -197,6 +209,14 @@ def check_positive_integers(algorithm: Algorithm, *names: str) -> None:
         value = getattr(algorithm, name)
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ConfigError(f"{name}: must be a positive integer, got {value!r}")
+
+
+def check_template(template: Any, example: str) -> None:
+    """Raise ConfigError unless the network's template can be built for spaces."""
+    if not hasattr(template, "build"):
+        raise ConfigError(
+            f"network: expected a template such as {example}(), got {type(template).__name__}"
+        )
 
 
 def check_choice(algorithm: Algorithm, name: str, known: Collection[str]) -> None:

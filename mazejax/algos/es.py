@@ -15,7 +15,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from mazejax import random
-from mazejax.algos.acting import policy
+from mazejax.algos.acting import build_networks
 from mazejax.algos.base import (
     Algorithm,
     Counter,
@@ -23,6 +23,7 @@ from mazejax.algos.base import (
     check_choice,
     check_positive_integers,
     check_range,
+    check_template,
     episode_metrics,
     nonfinite_metrics,
     update_key,
@@ -98,11 +99,7 @@ class ES(Algorithm):
     def validate(self) -> None:
         """Raise ConfigError for an odd population and numbers out of range."""
         super().validate()
-        if not hasattr(self.network, "build"):
-            raise ConfigError(
-                f"network: expected a template such as MLPPolicy(), got "
-                f"{type(self.network).__name__}"
-            )
+        check_template(self.network, "MLPPolicy")
         check_positive_integers(self, "max_steps")
         if self.population_size % 2:
             near = f"{self.population_size - 1} or {self.population_size + 1}"
@@ -131,17 +128,12 @@ class ES(Algorithm):
     @property
     def actor_critics(self) -> dict[str, ActorCritic]:
         """The network of each step key."""
-        observations, actions = self.env.observation_spaces, self.env.action_spaces
-        return {key: self.network.build(observations[key], actions[key]) for key in actions}
+        return build_networks(self.network, self.env)
 
     def init(self, key: Key) -> TrainState:
         """Fresh weights; no env stands between generations."""
         key = random.as_key(key)
-        init_key = random.stream(key, "init")
-        variables = {
-            step_key: network.init(random.stream(init_key, step_key))
-            for step_key, network in self.actor_critics.items()
-        }
+        variables = self.init_variables(key)
         return TrainState(
             variables=variables,
             optimizer=self._optimizer().init(variables),
@@ -150,13 +142,6 @@ class ES(Algorithm):
             key=key,
             updates=Counter.zero(),
         )
-
-    def policies(self, variables: PyTree, deterministic: bool = False) -> Policies:
-        """How the variables act: drawn from the distribution, or its mode."""
-        return {
-            step_key: policy(network, variables[step_key], deterministic)
-            for step_key, network in self.actor_critics.items()
-        }
 
     def update(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One generation: play the episodes of all members, then step along the gradient."""

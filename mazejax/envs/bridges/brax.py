@@ -25,6 +25,7 @@ from jax.interpreters import partial_eval
 from mazejax import random
 from mazejax.base import Pytree, is_concrete, static
 from mazejax.envs.base import Env, StateStep, flag
+from mazejax.envs.bridges.options import constant
 from mazejax.errors import ConfigError, EnvError, did_you_mean
 from mazejax.registry import MissingPackageError
 from mazejax.spaces.base import Space
@@ -68,7 +69,7 @@ def make(name: str, max_steps: int = 1000, backend: str = "spring", **options: A
         raise ConfigError(f"brax/{name} has no parameter {key!r}; {did_you_mean(key, shown)}")
     if "backend" in known:
         options["backend"] = backend
-    chosen = tuple(sorted((key, _constant(key, value)) for key, value in options.items()))
+    chosen = tuple(sorted((key, constant(key, value)) for key, value in options.items()))
     _layout(name, chosen)  # so that an env which cannot be bridged is refused here
     return BraxEnv(max_steps=max_steps, env_id=name, options=chosen)
 
@@ -306,16 +307,3 @@ def _unbounded(obs: Any) -> Space:
     if isinstance(obs, Mapping):
         return Dict({key: _unbounded(value) for key, value in obs.items()})
     return Box(-math.inf, math.inf, obs.shape, obs.dtype)
-
-
-def _constant(key: str, value: Any) -> Any:
-    """An option as a hashable value: lists become tuples."""
-    value = tuple(value) if isinstance(value, list) else value
-    try:
-        hash(value)
-    except TypeError:
-        raise ConfigError(
-            f"{key}: got {type(value).__name__}, expected a number, a text or a list of them, "
-            f"since it is a constant of the program; leave it out or convert it"
-        ) from None
-    return value

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from mazejax.base import Pytree, is_concrete, static
 from mazejax.envs.base import Env, StateStep, flag
+from mazejax.envs.bridges.options import constant
 from mazejax.errors import ConfigError, did_you_mean
 from mazejax.spaces import convert
 from mazejax.spaces.base import Space
@@ -45,7 +46,7 @@ def make(name: str, **params: Any) -> "GymnaxEnv":
     """
     _check_name(name)
     constructor = inspect.signature(type(_game(name, ()))).parameters
-    options = {key: _constant(key, params[key]) for key in params if key in constructor}
+    options = {key: constant(key, params[key]) for key in params if key in constructor}
     chosen = tuple(sorted(options.items()))
     game = _game(name, chosen)
     defaults = _default_params(game)
@@ -176,16 +177,3 @@ def _spaces(game: "Environment", params: Any) -> tuple[Space, Space]:
 
 def _strong(leaf: Any) -> Array:
     return jnp.asarray(leaf, jnp.result_type(leaf))
-
-
-def _constant(key: str, value: Any) -> Any:
-    """An option of a constructor as a hashable value: lists become tuples."""
-    value = tuple(value) if isinstance(value, list) else value
-    try:
-        hash(value)
-    except TypeError:
-        raise ConfigError(
-            f"{key}: got {type(value).__name__}, expected a number, a text or a list of them, "
-            f"since it is a constant of the program; leave it out or convert it"
-        ) from None
-    return value
