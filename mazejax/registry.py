@@ -189,6 +189,7 @@ environments.register(
     "MountainCarContinuous-v0", "mazejax.wrappers.factories:make_mountain_car_continuous"
 )
 environments.register("Pendulum-v1", "mazejax.wrappers.factories:make_pendulum")
+environments.register("TMaze-v0", "mazejax.wrappers.factories:make_t_maze")
 environments.register("TicTacToe-v0", "mazejax.envs.board_games:make_tic_tac_toe")
 environments.register_namespace(
     "brax",

@@ -4,6 +4,7 @@ Data only, no behaviour beyond what a field means. A step is gymnax's six-tuple 
 names; a scene is what an environment draws, in its own units, free of pixels.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -95,6 +96,8 @@ class Rollout(Pytree):
     """By step key of the schedule."""
     next_value: dict[str, Array]
     """[T, N] float32: value of the true next observation, of the final one where truncated."""
+    carry: dict[str, PyTree] = dataclasses.field(default_factory=dict)
+    """Memory of recurrent policies before the first step, [N, ...] by step key; else empty."""
 
 
 class Shape(Pytree):

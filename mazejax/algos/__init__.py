@@ -8,7 +8,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "A2C": "mazejax.algos.a2c",
         "Algorithm": "mazejax.algos.base",
         "ES": "mazejax.algos.es",
-        "MLPPolicy": "mazejax.algos.es",
         "PPO": "mazejax.algos.ppo",
         "TrainState": "mazejax.algos.base",
         "collect": "mazejax.algos.collect",

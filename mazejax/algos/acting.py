@@ -1,21 +1,77 @@
-"""Networks as policies and critics: what `collect` asks for, from a network and its variables."""
+"""Networks as policies and critics: what `collect` asks for, from networks and their variables."""
+
+from typing import Any
 
 import jax
 
-from mazejax.algos.collect import Act, Acted, Evaluate
+from mazejax.algos.collect import Act, Acted, Critics, Evaluate, Policies
 from mazejax.envs.base import Env
-from mazejax.networks.policy import ActorCritic
-from mazejax.networks.template import MLPActorCritic
-from mazejax.types import Array, Key, PyTree
+from mazejax.envs.structured import agent_axis
+from mazejax.networks.policy import ActorCritic, AgentActorCritics, weights
+from mazejax.networks.template import MLPTemplate
+from mazejax.types import ActorID, Array, Key, PyTree
+
+Networks = dict[str, Any]
+"""By step key: an `ActorCritic` that its actors share, or `AgentActorCritics`."""
 
 
-def build_networks(template: MLPActorCritic, env: Env) -> dict[str, ActorCritic]:
-    """A network from the template for the spaces of each step key."""
+def build_networks(
+    template: MLPTemplate, env: Env, network_per: str = "step_key", normalize_obs: bool = False
+) -> Networks:
+    """A network from the template for the spaces of each step key, or one per actor."""
     observations, actions = env.observation_spaces, env.action_spaces
-    return {key: template.build(observations[key], actions[key]) for key in actions}
+    networks: Networks = {}
+    for key in actions:
+        agents = [actor.agent_id for actor in env.actors if actor.step_key == key]
+        at_once = env.agent_counts[key] if None in agents else 0
+        network = template.build(observations[key], actions[key], at_once)
+        network = network.replace(normalize_obs=normalize_obs)
+        by_slot = tuple(range(at_once)) if at_once else tuple(a for a in agents if a is not None)
+        each = network_per == "actor" and len(by_slot) > 1
+        networks[key] = AgentActorCritics(network, by_slot) if each else network
+    return networks
 
 
-def policy(network: ActorCritic, variables: PyTree, deterministic: bool = False) -> Act:
+def initial_carries(networks: Networks, env: Env, num_envs: int) -> tuple[PyTree, ...] | None:
+    """What policies begin episodes with, [N, ...] by sub-step; None if nobody remembers."""
+    if not any(network.is_recurrent for network in networks.values()):
+        return None
+    return tuple(
+        networks[actor.step_key].initial_carry((num_envs, *agent_axis(actor, env.agent_counts)))
+        for actor in env.actors
+    )
+
+
+def policies(
+    networks: Networks, env: Env, variables: dict[str, PyTree], deterministic: bool = False
+) -> Policies:
+    """How each actor acts: drawn from its distribution, or by its mode."""
+    return {
+        actor: policy(*_of_actor(networks, variables, actor), deterministic)
+        for actor in dict.fromkeys(env.actors)
+    }
+
+
+def critics(networks: Networks, env: Env, variables: dict[str, PyTree]) -> Critics:
+    """What each actor thinks observations are worth."""
+    return {
+        actor: critic(*_of_actor(networks, variables, actor)) for actor in dict.fromkeys(env.actors)
+    }
+
+
+def weights_of(variables: dict[str, PyTree]) -> dict[str, PyTree]:
+    """What is learned of the variables, by step key: all but statistics."""
+    return {key: weights(own) for key, own in variables.items()}
+
+
+def with_weights(variables: dict[str, PyTree], learned: dict[str, PyTree]) -> dict[str, PyTree]:
+    """The variables with other weights."""
+    return {key: {**own, **learned[key]} for key, own in variables.items()}
+
+
+def policy(
+    network: ActorCritic | AgentActorCritics, variables: PyTree, deterministic: bool = False
+) -> Act:
     """How the network acts: drawn from its distribution, or by its mode."""
 
     def act(keys: Key, obs: PyTree, carry: PyTree) -> Acted:
@@ -25,18 +81,31 @@ def policy(network: ActorCritic, variables: PyTree, deterministic: bool = False)
         else:
             action = _draw(output.distribution, keys)
         log_prob = output.distribution.log_prob(action)
-        return Acted(action, network.to_env(action), log_prob, output.value, carry)
+        return Acted(action, _to_env(network, action), log_prob, output.value, carry)
 
     return act
 
 
-def critic(network: ActorCritic, variables: PyTree) -> Evaluate:
+def critic(network: ActorCritic | AgentActorCritics, variables: PyTree) -> Evaluate:
     """What the network thinks observations are worth."""
 
     def evaluate(obs: PyTree, carry: PyTree) -> Array:
         return network.apply(variables, obs, carry)[0].value
 
     return evaluate
+
+
+def _of_actor(networks: Networks, variables: dict[str, PyTree], actor: ActorID) -> tuple[Any, Any]:
+    """The network of an actor and its variables."""
+    network, own = networks[actor.step_key], variables[actor.step_key]
+    if isinstance(network, AgentActorCritics) and actor.agent_id is not None:
+        return network.network, network.of(own, actor.agent_id)
+    return network, own
+
+
+def _to_env(network: ActorCritic | AgentActorCritics, action: PyTree) -> PyTree:
+    single = network.network if isinstance(network, AgentActorCritics) else network
+    return single.to_env(action)
 
 
 def _draw(distribution: PyTree, keys: Key) -> PyTree:

@@ -5,16 +5,15 @@ losses are summed over step keys, gradients taken a cache-sized chunk at a time.
 a rollout is used, and what the policy's loss is, each learner says.
 """
 
-from typing import NamedTuple
+import functools
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from mazejax import random
+from mazejax.algos import acting, batch, losses, minibatch
 from mazejax.algos import collect as collecting
-from mazejax.algos import credit, losses, minibatch
-from mazejax.algos.acting import build_networks, critic
 from mazejax.algos.base import (
     Algorithm,
     Counter,
@@ -25,14 +24,15 @@ from mazejax.algos.base import (
     check_template,
     nonfinite_metrics,
 )
-from mazejax.algos.collect import CollectState, Episodes, Evaluate
+from mazejax.algos.batch import Batch, Batches
+from mazejax.algos.collect import CollectState, Critics, Episodes
 from mazejax.algos.metrics import Accumulator, Metrics
-from mazejax.algos.returns import explained_variance
+from mazejax.algos.normalize import RewardStatistics
 from mazejax.base import static
 from mazejax.errors import ConfigError
-from mazejax.networks.policy import ActorCritic, PolicyOutput
+from mazejax.networks.policy import PolicyOutput
 from mazejax.networks.template import MLPActorCritic
-from mazejax.types import ActorID, Array, Key, PyTree, Rollout
+from mazejax.types import Array, Key, PyTree, Rollout
 
 # Over the share of the updates that are made, since optax counts in int32.
 _SCHEDULES = {
@@ -42,25 +42,6 @@ _SCHEDULES = {
 }
 _CRITICS = ("step", "shared", "delta")
 _ADVANTAGE_NORMS = ("minibatch", "batch", "none")
-
-
-class Batch(NamedTuple):
-    """What the loss reads of the rows of one step key, [B, ...] or [B, S, ...]."""
-
-    obs: PyTree
-    action: PyTree
-    log_prob: Array
-    value: Array
-    advantage: Array
-    target: Array
-    weight: Array | None = None
-    """How much each entry counts for the policy, float32; None where all count alike."""
-    value_weight: Array | None = None
-    """How much each entry counts for the critic, float32; None where all count alike."""
-
-
-Batches = dict[str, Batch]
-"""By step key."""
 
 
 class ActorCriticAlgorithm(Algorithm):
@@ -95,6 +76,8 @@ class ActorCriticAlgorithm(Algorithm):
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
     """Gradients of a larger global norm are scaled down to it."""
+    normalize_reward: bool = static(default=False)
+    """Whether rewards are divided by the running standard deviation of discounted returns."""
 
     def validate(self) -> None:
         """Raise ConfigError for numbers out of range and choices that do not exist."""
@@ -124,9 +107,9 @@ class ActorCriticAlgorithm(Algorithm):
         return self.num_envs * self.num_steps
 
     @property
-    def actor_critics(self) -> dict[str, ActorCritic]:
+    def actor_critics(self) -> acting.Networks:
         """The network of each step key."""
-        return build_networks(self.network, self.env)
+        return acting.build_networks(self.network, self.env, self.network_per, self.normalize_obs)
 
     def init(self, key: Key) -> TrainState:
         """Fresh weights and freshly reset envs."""
@@ -134,10 +117,15 @@ class ActorCriticAlgorithm(Algorithm):
         variables = self.init_variables(key)
         return TrainState(
             variables=variables,
-            optimizer=self._optimizer().init(variables),
-            collect=collecting.start(self.vector_env, random.stream(key, "envs")),
+            optimizer=self._optimizer().init(acting.weights_of(variables)),
+            collect=collecting.start(
+                self.vector_env, random.stream(key, "envs"), self.initial_carry(self.num_envs)
+            ),
             key=key,
             updates=Counter.zero(),
+            rewards=RewardStatistics.start(self.env, self.num_envs)
+            if self.normalize_reward
+            else None,
         )
 
     def collect(self, state: TrainState) -> tuple[CollectState, Rollout, Episodes]:
@@ -148,32 +136,41 @@ class ActorCriticAlgorithm(Algorithm):
             self.critics(state.variables),
             state.collect,
             self.num_steps,
+            self.initial_carry(self.num_envs),
         )
 
-    def critics(self, variables: PyTree) -> dict[str, Evaluate]:
-        """What the variables think observations are worth."""
-        return {
-            step_key: critic(network, variables[step_key])
-            for step_key, network in self.actor_critics.items()
-        }
+    def critics(self, variables: PyTree) -> Critics:
+        """What each actor thinks observations are worth, with the variables."""
+        return acting.critics(self.actor_critics, self.env, variables)
 
     def learn(self, state: TrainState, rollout: Rollout) -> tuple[TrainState, Metrics]:
         """Learn from a rollout [T, N, ...]."""
         self._check_rollout(rollout)
-        batches = self._batches(rollout)
+        rewards, scaled = state.rewards, rollout
+        if rewards is not None:
+            rewards, scaled = rewards.scale(self.env, rollout, self.gamma, self.axis_name)
+        batches = batch.from_rollout(self, scaled)
         variables, optimizer, steps = self.optimize(state, batches)
+        # After the last gradient: all minibatches see what the policy saw that collected them.
+        for key, network in self.actor_critics.items():
+            seen = rollout.transitions[key]
+            grown = network.add_observations(variables[key], seen.obs, seen.active, self.axis_name)
+            variables = {**variables, key: grown}
         metrics = {name: Accumulator.of(values) for name, values in steps.items()}
-        metrics |= _explained(batches)
+        metrics |= batch.explained(batches)
         metrics["optimizer/learning_rate"] = Accumulator.of(self._learning_rate(state.updates))
         metrics |= nonfinite_metrics(
-            obs={key: batch.obs for key, batch in batches.items()},
+            obs={key: rows.obs for key, rows in batches.items()},
             reward={key: steps.reward for key, steps in rollout.transitions.items()},
             loss=steps["loss/total"],
             gradient=steps["optimizer/grad_norm"],
             variables=variables,
         )
         new_state = state.replace(
-            variables=variables, optimizer=optimizer, updates=state.updates.add(1)
+            variables=variables,
+            optimizer=optimizer,
+            updates=state.updates.add(1),
+            rewards=rewards,
         )
         return new_state, metrics
 
@@ -199,12 +196,16 @@ class ActorCriticAlgorithm(Algorithm):
         ent_coef = self.ent_coef if ent_coef is None else ent_coef
         before = jnp.zeros((), jnp.float32)
         for step_key in dict.fromkeys(actor.step_key for actor in self.env.actors):
-            batch = batches[step_key]
-            output, _ = self.actor_critics[step_key].apply(variables[step_key], batch.obs)
+            network, rows = self.actor_critics[step_key], batches[step_key]
+            if rows.begins is None:
+                output, _ = network.apply(variables[step_key], rows.obs)
+            else:
+                rows = batch.time_first(rows)
+                output, _ = network.unroll(variables[step_key], rows.obs, rows.carry, rows.begins)
             value = output.value + before
             if self.critic == "delta":
                 before = jax.lax.stop_gradient(value)
-            loss, own = self._loss(step_key, output._replace(value=value), batch, ent_coef)
+            loss, own = self._loss(step_key, output._replace(value=value), rows, ent_coef)
             total += loss
             suffix = f"/{step_key}" if len(batches) > 1 else ""
             parts |= {f"{name}{suffix}": part for name, part in own.items()}
@@ -213,73 +214,55 @@ class ActorCriticAlgorithm(Algorithm):
     def gradient(
         self, variables: PyTree, batches: Batches, ent_coef: float | Array | None = None
     ) -> tuple[PyTree, dict[str, Array]]:
-        """Gradient of the loss of rows [B, ...], a cache-sized chunk at a time, and its parts."""
+        """Gradient of the loss of rows [B, ...] by the weights, and the parts of the loss.
+
+        Taken a cache-sized chunk at a time; where envs are divided over devices, the mean
+        over all of them.
+        """
         norm = self.advantage_norm == "minibatch"
-        batches = {key: _weighted(batch, norm) for key, batch in batches.items()}
-        rows = jax.tree.leaves(batches)[0].shape[0]
-        size = minibatch.chunk_size(rows)
-        gradient = jax.grad(self.loss, has_aux=True)
-        if size == rows:
-            return gradient(variables, batches, ent_coef)
-        chunks = jax.tree.map(lambda x: x.reshape(rows // size, size, *x.shape[1:]), batches)
+        batches = {key: batch.weighted(rows, norm) for key, rows in batches.items()}
 
-        def add_chunk(total: PyTree, chunk: Batches) -> tuple[PyTree, None]:
-            return jax.tree.map(jnp.add, total, gradient(variables, chunk, ent_coef)), None
+        def loss(learned: PyTree, batches: Batches) -> tuple[Array, dict[str, Array]]:
+            return self.loss(acting.with_weights(variables, learned), batches, ent_coef)
 
-        first = jax.tree.map(lambda x: x[0], chunks)
-        shapes = jax.eval_shape(gradient, variables, first, ent_coef)
-        nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        total, _ = jax.lax.scan(add_chunk, nothing, chunks)
-        return jax.tree.map(lambda x: x * (size / rows), total)
+        gradient = jax.grad(loss, has_aux=True)
+        first = next(iter(batches.values()))
+        found = minibatch.in_chunks(
+            functools.partial(gradient, acting.weights_of(variables)),
+            batches,
+            steps_per_row=1 if first.begins is None else first.begins.shape[1],
+        )
+        return found if self.axis_name is None else jax.lax.pmean(found, self.axis_name)
 
     def descend(
         self, variables: PyTree, optimizer: PyTree, gradient: PyTree, rate: Array
     ) -> tuple[PyTree, PyTree]:
         """Variables and optimizer state after one step against the gradient."""
         change, optimizer = self._optimizer().update(gradient, optimizer)
-        return jax.tree.map(lambda v, c: v - rate * c, variables, change), optimizer
+        moved = jax.tree.map(lambda v, c: v - rate * c, acting.weights_of(variables), change)
+        return acting.with_weights(variables, moved), optimizer
 
     def _loss(
-        self, step_key: str, output: PolicyOutput, batch: Batch, ent_coef: float | Array
+        self, step_key: str, output: PolicyOutput, rows: Batch, ent_coef: float | Array
     ) -> tuple[Array, dict[str, Array]]:
         """Mean loss of the entries of one step key, and its parts."""
-        log_prob = output.distribution.log_prob(batch.action)
-        policy_losses, reported = self.policy_losses(log_prob, batch)
-        loss = policy_loss = _mean(policy_losses, batch.weight)
-        entropy = _mean(output.distribution.entropy(), batch.weight)
+        log_prob = output.distribution.log_prob(rows.action)
+        policy_losses, reported = self.policy_losses(log_prob, rows)
+        loss = policy_loss = batch.mean(policy_losses, rows.weight)
+        entropy = batch.mean(output.distribution.entropy(), rows.weight)
         parts = {"loss/policy": policy_loss, "policy/entropy": entropy}
-        parts |= {name: _mean(values, batch.weight) for name, values in reported.items()}
+        parts |= {name: batch.mean(values, rows.weight) for name, values in reported.items()}
         if self.critic != "shared" or step_key == self.env.actors[0].step_key:
-            parts["loss/value"] = _mean(self.value_losses(output.value, batch), batch.value_weight)
+            parts["loss/value"] = batch.mean(
+                self.value_losses(output.value, rows), rows.value_weight
+            )
             loss = policy_loss + self.vf_coef * parts["loss/value"]
         return loss - ent_coef * entropy, parts
 
-    def _batches(self, rollout: Rollout) -> Batches:
-        """Rows [T * N, ...] by step key, with advantages and value targets."""
-        if self.critic == "delta":
-            rollout = _summed_values(self.env.actors, rollout)
-        assign = credit.assign_shared if self.critic == "shared" else credit.assign
-        credits = assign(self.env, rollout, self.gamma, self.gae_lambda)
-        batches = {}
-        for key, steps in rollout.transitions.items():
-            advantage, target, has_target = credits[key]
-            if self.advantage_norm == "batch":
-                advantage = losses.standardize(advantage, where=steps.active)
-            batches[key] = Batch(
-                obs=steps.obs,
-                action=steps.action,
-                log_prob=steps.log_prob,
-                value=steps.value,
-                advantage=advantage,
-                target=target,
-                weight=None if steps.active is None else steps.active.astype(jnp.float32),
-                value_weight=None if has_target is None else has_target.astype(jnp.float32),
-            )
-        return jax.tree.map(lambda x: x.reshape(self.steps_per_update, *x.shape[2:]), batches)
-
     def _check_rollout(self, rollout: Rollout) -> None:
         wanted = (self.num_steps, self.num_envs)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(rollout):
+        steps = rollout.replace(carry={})
+        for path, leaf in jax.tree_util.tree_leaves_with_path(steps):
             if leaf.shape[:2] != wanted:
                 raise ConfigError(
                     f"rollout{jax.tree_util.keystr(path)}: got shape {leaf.shape}, expected "
@@ -301,45 +284,3 @@ class ActorCriticAlgorithm(Algorithm):
         """What a schedule leaves of a number, from 1 to 0."""
         done = updates.to_float() / float(self.num_updates)
         return jnp.asarray(_SCHEDULES[schedule](done), jnp.float32)
-
-
-def _weighted(batch: Batch, norm: bool) -> Batch:
-    """The minibatch with weights of mean 1 and, if so wished, standardized advantages."""
-    where = None if batch.weight is None else batch.weight > 0
-    advantage = losses.standardize(batch.advantage, where=where) if norm else batch.advantage
-    return batch._replace(
-        advantage=advantage,
-        weight=_of_mean_one(batch.weight),
-        value_weight=_of_mean_one(batch.value_weight),
-    )
-
-
-def _of_mean_one(weight: Array | None) -> Array | None:
-    """The weights scaled to a mean of 1; all 0 if they are."""
-    return None if weight is None else weight / jnp.maximum(jnp.mean(weight), 1e-8)
-
-
-def _mean(values: Array, weight: Array | None) -> Array:
-    return jnp.mean(values if weight is None else values * weight)
-
-
-def _explained(batches: Batches) -> Metrics:
-    metrics = {}
-    for key, batch in batches.items():
-        where = None if batch.value_weight is None else batch.value_weight > 0
-        explained = explained_variance(batch.value, batch.target, where)
-        name = f"value/explained_variance{'/' + key if len(batches) > 1 else ''}"
-        metrics[name] = Accumulator.of(explained, jnp.isfinite(explained))
-    return metrics
-
-
-def _summed_values(actors: tuple[ActorID, ...], rollout: Rollout) -> Rollout:
-    """The rollout in which each value has those of the sub-steps before added to it."""
-    value, next_value = dict[str, Array](), dict[str, Array]()
-    total = next_total = jnp.zeros((), jnp.float32)
-    for actor in actors:
-        key = actor.step_key
-        total = value[key] = total + rollout.transitions[key].value
-        next_total = next_value[key] = next_total + rollout.next_value[key]
-    steps = {key: t.replace(value=value[key]) for key, t in rollout.transitions.items()}
-    return Rollout(steps, next_value)

@@ -15,20 +15,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from mazejax import random
-from mazejax.algos.acting import policy
+from mazejax.algos import acting, devices
 from mazejax.algos.collect import CollectState, Episodes, Policies, run_episodes
 from mazejax.algos.metrics import Accumulator, Metrics
+from mazejax.algos.normalize import RewardStatistics
 from mazejax.base import Pytree, is_concrete, static
 from mazejax.envs.base import Env
 from mazejax.envs.reset import check_strategy
 from mazejax.envs.reset_params import ResetParams
 from mazejax.envs.vector import VectorEnv
 from mazejax.errors import ConfigError, did_you_mean
-from mazejax.networks.policy import ActorCritic
 from mazejax.types import Array, Key, PyTree, Rollout
 
 NONFINITE = ("obs", "reward", "loss", "gradient", "variables")
 """What is watched for entries that are not finite, causes before consequences."""
+
+
+_NETWORK_PER = ("step_key", "actor")
 
 
 class Counter(Pytree):
@@ -59,7 +62,7 @@ class TrainState(Pytree):
     """Everything that changes while an algorithm learns."""
 
     variables: PyTree
-    """Of the network: weights and whatever else it keeps."""
+    """Of the networks by step key: weights, and statistics of observations if they keep any."""
     optimizer: PyTree
     """The optimizer's state."""
     collect: CollectState
@@ -68,6 +71,8 @@ class TrainState(Pytree):
     """Root of everything that the learner draws."""
     updates: Counter
     """Updates made."""
+    rewards: RewardStatistics | None = None
+    """Of what rewards are scaled by, where they are."""
 
 
 class Algorithm(Pytree):
@@ -88,6 +93,16 @@ class Algorithm(Pytree):
     """`auto`, `always`, `compact` or `pool`."""
     reset_params: ResetParams | None = dataclasses.field(default=None, metadata={"config": False})
     """Hook that chooses numbers of the training envs at each reset; evaluation keeps the env's."""
+    network_per: str = static(default="step_key")
+    """Who shares a network: all agents of a `step_key`, or each `actor` has its own."""
+    normalize_obs: bool = static(default=False)
+    """Whether Box observations are normalized by running statistics, which are saved with the
+    weights and stand still in evaluation."""
+    num_devices: int = static(default=1)
+    """Devices over which the envs are divided; minibatches and all else are shared alike."""
+    axis_name: str | None = static(default=None, metadata={"config": False})
+    """Mesh axis of a `shard_map` of one's own around `update`; all sizes, `total_steps` too, are
+    then those of one device."""
 
     def init(self, key: Key) -> TrainState:
         """The state before the first update; the key is the root of all that is drawn."""
@@ -95,9 +110,12 @@ class Algorithm(Pytree):
 
     def update(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One update: collect, then learn."""
-        collected, rollout, episodes = self.collect(state)
-        state, metrics = self.learn(state.replace(collect=collected), rollout)
-        return state, {**episode_metrics(episodes), **metrics}
+        if self.num_devices > 1:
+            return devices.update(self, state)
+        state, metrics = self._update(state)
+        if self.axis_name is not None:
+            metrics = devices.merge_metrics(metrics, self.axis_name)
+        return state, metrics
 
     def collect(self, state: TrainState) -> tuple[CollectState, Rollout, Episodes]:
         """The next rollout, [T, N, ...], and the episodes that ended in it."""
@@ -108,16 +126,17 @@ class Algorithm(Pytree):
         raise NotImplementedError
 
     def policies(self, variables: PyTree, deterministic: bool = False) -> Policies:
-        """How the variables act, by step key: drawn from the distribution, or its mode."""
-        return {
-            step_key: policy(network, variables[step_key], deterministic)
-            for step_key, network in self.actor_critics.items()
-        }
+        """How each actor acts with the variables: drawn from the distribution, or its mode."""
+        return acting.policies(self.actor_critics, self.env, variables, deterministic)
+
+    def initial_carry(self, num_envs: int) -> tuple[PyTree, ...] | None:
+        """What policies begin episodes with, [N, ...] by sub-step; None without memory."""
+        return acting.initial_carries(self.actor_critics, self.env, num_envs)
 
     @property
-    def actor_critics(self) -> dict[str, ActorCritic]:
-        """The network of each step key."""
-        raise NotImplementedError
+    def actor_critics(self) -> acting.Networks:
+        """The network of each step key; empty where policies are something else."""
+        return {}
 
     def init_variables(self, key: Key) -> dict[str, PyTree]:
         """Fresh variables of the networks, by step key; the key is the one given to `init`."""
@@ -140,7 +159,29 @@ class Algorithm(Pytree):
     @property
     def vector_env(self) -> VectorEnv:
         """The envs that it trains on."""
-        return VectorEnv(self.env, self.num_envs, self.auto_reset, reset_params=self.reset_params)
+        return VectorEnv(
+            self.env,
+            self.num_envs,
+            self.auto_reset,
+            reset_params=self.reset_params,
+            axis_name=self.axis_name,
+        )
+
+    def on_one_device(self) -> Self:
+        """The share of one of `num_devices` devices, for `shard_map` over `devices.AXIS`."""
+        share = self.replace(
+            num_devices=1, axis_name=devices.AXIS, **self._sizes_of_share(), total_steps=1
+        )
+        return share.replace(total_steps=self.num_updates * share.steps_per_update)
+
+    def _sizes_of_share(self) -> dict[str, int]:
+        check_divides("num_envs", self.num_envs, "num_devices", self.num_devices)
+        return {"num_envs": self.num_envs // self.num_devices}
+
+    def _update(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        collected, rollout, episodes = self.collect(state)
+        state, metrics = self.learn(state.replace(collect=collected), rollout)
+        return state, {**episode_metrics(episodes), **metrics}
 
     def train(self, key: Key) -> tuple[TrainState, Metrics]:
         """All updates as one pure function: the state, and metrics with an axis [num_updates].
@@ -167,15 +208,26 @@ class Algorithm(Pytree):
         env = VectorEnv(self.env, num_episodes, self.auto_reset)
         policies = self.policies(variables, deterministic)
         return run_episodes(
-            env, policies, random.stream(random.as_key(key), "evaluation"), max_steps
+            env,
+            policies,
+            random.stream(random.as_key(key), "evaluation"),
+            max_steps,
+            self.initial_carry(num_episodes),
         )
 
     def validate(self) -> None:
         """Raise ConfigError for sizes that are not positive and an unknown reset strategy."""
         if not isinstance(self.env, Env):
             raise ConfigError(f"env: expected an Env, got {type(self.env).__name__}")
-        check_positive_integers(self, "total_steps", "num_envs")
+        check_positive_integers(self, "total_steps", "num_envs", "num_devices")
         check_strategy(self.auto_reset)
+        check_choice(self, "network_per", _NETWORK_PER)
+        if self.num_devices > 1 and self.axis_name is not None:
+            raise ConfigError(
+                "axis_name: is for a shard_map of one's own, num_devices makes one; set one of them"
+            )
+        if self.num_devices > 1:
+            self.on_one_device()
 
 
 def update_key(state: TrainState, name: str) -> Key:

@@ -40,11 +40,11 @@ Act = Callable[[Key, PyTree, PyTree], Acted]
 Evaluate = Callable[[PyTree, PyTree], Array]
 """(obs [R, ...], carry [R, ...]) -> values [R] float32."""
 
-Policies = Mapping[str, Act]
-"""How each step key of the schedule acts."""
+Policies = Mapping[ActorID, Act]
+"""How each actor of the schedule acts."""
 
-Critics = Mapping[str, Evaluate]
-"""What each step key of the schedule thinks an observation is worth."""
+Critics = Mapping[ActorID, Evaluate]
+"""What each actor of the schedule thinks an observation is worth."""
 
 
 class CollectState(Pytree):
@@ -85,6 +85,10 @@ class FlatStep(NamedTuple):
     """Memory before the reset, by sub-step."""
 
 
+Watch = Callable[[PyTree, FlatStep, Array], PyTree]
+"""(what was seen before, a flat step, which envs [N] count) -> what was seen."""
+
+
 def start(env: VectorEnv, key: Key, carry: tuple[PyTree, ...] | None = None) -> CollectState:
     """Reset the envs; the carry is what the policies begin each episode with, by sub-step."""
     obs, envs = env.reset(key)
@@ -110,12 +114,13 @@ def collect(
     `next_value` of the rollout is, for each slot, the value of its true next observation:
     of the final one, with the memory from before the reset, where an episode was
     truncated; of the one in the following flat step elsewhere (unused where terminated).
+    `initial_carry` is what policies with a memory begin each episode with, by sub-step.
     """
-    actors = env.actors
+    actors, before = env.actors, state.carry
 
     def values(obs: tuple[PyTree, ...], carry: tuple[PyTree, ...]) -> tuple[Array, ...]:
         each = zip(actors, obs, carry, strict=True)
-        return tuple(critics[actor.step_key](o, c) for actor, o, c in each)
+        return tuple(critics[actor](o, c) for actor, o, c in each)
 
     def one_step(state: CollectState, _: None) -> tuple[CollectState, tuple]:
         state, now = step(env, policies, state, initial_carry)
@@ -133,7 +138,8 @@ def collect(
     next_value = {
         key: _next_value(steps, finals[key], last[key]) for key, steps in transitions.items()
     }
-    return state, Rollout(transitions, next_value), episodes
+    memory = {} if initial_carry is None else by_step_key(actors, before)
+    return state, Rollout(transitions, next_value, memory), episodes
 
 
 def step(
@@ -147,7 +153,7 @@ def step(
     rewards: list[Array] = []
     info: dict[str, PyTree] = {}
     for actor, carry in zip(env.actors, state.carry, strict=True):
-        acted = policies[actor.step_key](_policy_keys(env, envs, actor), obs, carry)
+        acted = policies[actor](_policy_keys(env, envs, actor), obs, carry)
         active = env.actor_active(envs) if env.has_inactive_actors else None
         stepped = env.step(envs, acted.env_action)
         taken.append((obs, acted, active, stepped.info.get("actor_done")))
@@ -236,15 +242,31 @@ def run_episodes(
     initial_carry: tuple[PyTree, ...] | None = None,
 ) -> Episodes:
     """The first episode of every env, [N]; `ended` is false where `max_steps` did not suffice."""
+    return watch_episodes(env, policies, key, max_steps, initial_carry)[0]
 
-    def one_step(
-        loop: tuple[Array, CollectState, Episodes],
-    ) -> tuple[Array, CollectState, Episodes]:
-        time, state, first = loop
+
+def watch_episodes(
+    env: VectorEnv,
+    policies: Policies,
+    key: Key,
+    max_steps: int,
+    initial_carry: tuple[PyTree, ...] | None = None,
+    watch: Watch | None = None,
+    seen: PyTree = (),
+) -> tuple[Episodes, PyTree]:
+    """The first episode of every env, as `run_episodes`, and what a watcher makes of them.
+
+    `watch` folds every flat step of them into `seen`, told which envs' episodes still run.
+    """
+
+    def one_step(loop: tuple) -> tuple:
+        time, state, first, seen = loop
         state, now = step(env, policies, state, initial_carry)
-        return time + 1, state, select(first.ended, first, now.episodes)
+        if watch is not None:
+            seen = watch(seen, now, ~first.ended)
+        return time + 1, state, select(first.ended, first, now.episodes), seen
 
-    def goes_on(loop: tuple[Array, CollectState, Episodes]) -> Array:
+    def goes_on(loop: tuple) -> Array:
         return (loop[0] < max_steps) & ~loop[2].ended.all()
 
     nothing = Episodes(
@@ -252,8 +274,8 @@ def run_episodes(
         returns=jnp.zeros(env.num_envs, jnp.float32),
         lengths=jnp.zeros(env.num_envs, jnp.int32),
     )
-    begin = (jnp.zeros((), jnp.int32), start(env, key, initial_carry), nothing)
-    return jax.lax.while_loop(goes_on, one_step, begin)[2]
+    begin = (jnp.zeros((), jnp.int32), start(env, key, initial_carry), nothing, seen)
+    return jax.lax.while_loop(goes_on, one_step, begin)[2:]
 
 
 def _no_memory(env: VectorEnv) -> tuple[PyTree, ...]:

@@ -6,21 +6,20 @@ gradient without backpropagation. Salimans et al., 2017, arXiv:1703.03864.
 """
 
 from collections.abc import Callable
-from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
 from mazejax import random
-from mazejax.algos.acting import build_networks
+from mazejax.algos import acting
 from mazejax.algos.base import (
     Algorithm,
     Counter,
     TrainState,
     check_choice,
+    check_divides,
     check_positive_integers,
     check_range,
     check_template,
@@ -28,29 +27,24 @@ from mazejax.algos.base import (
     nonfinite_metrics,
     update_key,
 )
-from mazejax.algos.collect import Act, Acted, CollectState, Episodes, Policies, run_episodes
+from mazejax.algos.collect import (
+    Act,
+    Acted,
+    CollectState,
+    Episodes,
+    FlatStep,
+    Policies,
+    watch_episodes,
+)
 from mazejax.algos.metrics import Accumulator, Metrics
 from mazejax.base import static
 from mazejax.errors import ConfigError
-from mazejax.networks.blocks import ACTIVATIONS
-from mazejax.networks.heads import ActionHead
-from mazejax.networks.policy import ActorCritic
-from mazejax.networks.template import MLPActorCritic
-from mazejax.spaces.base import Space
-from mazejax.spaces.mapper import DistributionMapper
-from mazejax.types import Array, Key, PyTree, Rollout
+from mazejax.networks.normalization import RunningStatistics
+from mazejax.networks.policy import STATISTICS
+from mazejax.networks.template import MLPPolicy
+from mazejax.types import ActorID, Array, Key, PyTree, Rollout
 
 _OPTIMIZERS = ("adam", "sgd")
-
-
-class MLPPolicy(MLPActorCritic):
-    """A dense network for the policy alone: its value is 0 everywhere."""
-
-    def build(self, observation_space: Space, action_space: Space) -> ActorCritic:
-        """The policy for these spaces."""
-        mapper = DistributionMapper()
-        module = _PolicyMLP(self.hidden, self.activation, action_space, mapper)
-        return ActorCritic(module, observation_space, action_space, mapper)
 
 
 class ES(Algorithm):
@@ -126,9 +120,9 @@ class ES(Algorithm):
         return self.num_envs * self.max_steps
 
     @property
-    def actor_critics(self) -> dict[str, ActorCritic]:
+    def actor_critics(self) -> acting.Networks:
         """The network of each step key."""
-        return build_networks(self.network, self.env)
+        return acting.build_networks(self.network, self.env, self.network_per, self.normalize_obs)
 
     def init(self, key: Key) -> TrainState:
         """Fresh weights; no env stands between generations."""
@@ -136,30 +130,33 @@ class ES(Algorithm):
         variables = self.init_variables(key)
         return TrainState(
             variables=variables,
-            optimizer=self._optimizer().init(variables),
+            optimizer=self._optimizer().init(acting.weights_of(variables)),
             # Each generation resets its own envs, so that nothing is carried from one to the next.
             collect=CollectState(*[()] * 5),  # type: ignore[arg-type]
             key=key,
             updates=Counter.zero(),
         )
 
-    def update(self, state: TrainState) -> tuple[TrainState, Metrics]:
+    def _update(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One generation: play the episodes of all members, then step along the gradient."""
-        center, unravel = ravel_pytree(state.variables)
+        learned = acting.weights_of(state.variables)
+        center, unravel = ravel_pytree(learned)
         noise = self._noise(state)
-        episodes = self._play(state, unravel, center, noise)
+        episodes, seen = self._play(state, noise)
         returns = jnp.mean(episodes.returns, axis=-1)
-        gradient = estimate_gradient(centered_ranks(returns), noise, self.noise_stddev)
+        gradient = self._gradient(returns, noise)
         # Adam and SGD descend.
         descent = unravel(self.weight_decay * center - gradient)
         change, optimizer = self._optimizer().update(descent, state.optimizer)
         change = jax.tree.map(lambda c: -self.learning_rate * c, change)
-        variables = optax.apply_updates(state.variables, change)
-        gradient_norm = jnp.linalg.norm(gradient)
+        variables = acting.with_weights(state.variables, optax.apply_updates(learned, change))
+        gradient_norm, env_steps = jnp.linalg.norm(gradient), jnp.sum(episodes.lengths)
+        if self.axis_name is not None:
+            env_steps = jax.lax.psum(env_steps, self.axis_name)
         metrics = {
             **episode_metrics(episodes),
             "population/return": Accumulator.of(returns),
-            "population/env_steps": Accumulator.of(jnp.sum(episodes.lengths)),
+            "population/env_steps": Accumulator.of(env_steps),
             "optimizer/grad_norm": Accumulator.of(gradient_norm),
             "optimizer/update_norm": Accumulator.of(optax.tree.norm(change)),
             **nonfinite_metrics(
@@ -172,56 +169,104 @@ class ES(Algorithm):
             ),
         }
         new_state = state.replace(
-            variables=variables, optimizer=optimizer, updates=state.updates.add(1)
+            variables=self._with_statistics(variables, seen),
+            optimizer=optimizer,
+            updates=state.updates.add(1),
         )
         return new_state, metrics
 
     def collect(self, state: TrainState) -> tuple[CollectState, Rollout, Episodes]:
         """The episodes of the coming generation, [2, P / 2, E]; there is no rollout to keep."""
-        center, unravel = ravel_pytree(state.variables)
-        episodes = self._play(state, unravel, center, self._noise(state))
-        return state.collect, Rollout({}, {}), episodes
+        return state.collect, Rollout({}, {}), self._play(state, self._noise(state))[0]
+
+    def _sizes_of_share(self) -> dict[str, int]:
+        check_divides("population_size", self.population_size, "num_devices", self.num_devices)
+        return {"population_size": self.population_size // self.num_devices}
 
     def _noise(self, state: TrainState) -> Array:
-        """Noise of the coming generation, [P / 2, D]."""
-        size = sum(leaf.size for leaf in jax.tree.leaves(state.variables))
-        return draw_noise(update_key(state, "noise"), self.population_size // 2, size)
+        """Noise of the coming generation, [P / 2, D]; pairs are numbered across devices."""
+        learned = acting.weights_of(state.variables)
+        size = sum(leaf.size for leaf in jax.tree.leaves(learned))
+        pairs = jnp.arange(self.population_size // 2)
+        if self.axis_name is not None:
+            pairs += jax.lax.axis_index(self.axis_name) * pairs.size
+        return draw_noise(update_key(state, "noise"), pairs, size)
 
-    def _play(
-        self, state: TrainState, unravel: Callable[[Array], PyTree], center: Array, noise: Array
-    ) -> Episodes:
-        """E episodes of every member, [2, P / 2, E]; both of a pair meet the same draws."""
-        members = mirrored(center, noise, self.noise_stddev)
-        variables = jax.vmap(jax.vmap(unravel))(members)
+    def _gradient(self, returns: Array, noise: Array) -> Array:
+        """From the returns [2, P / 2] of all devices' members, which are ranked together."""
+        if self.axis_name is None:
+            return estimate_gradient(centered_ranks(returns), noise, self.noise_stddev)
+        everyone = jax.lax.all_gather(returns, self.axis_name, axis=1, tiled=True)
+        first = jax.lax.axis_index(self.axis_name) * returns.shape[1]
+        own = jax.lax.dynamic_slice_in_dim(centered_ranks(everyone), first, returns.shape[1], 1)
+        share = estimate_gradient(own, noise, self.noise_stddev)
+        return jax.lax.pmean(share, self.axis_name)
+
+    def _play(self, state: TrainState, noise: Array) -> tuple[Episodes, PyTree]:
+        """E episodes of every member, [2, P / 2, E], and the statistics of what each side saw.
+
+        Both of a pair meet the same draws.
+        """
+        center, unravel = ravel_pytree(acting.weights_of(state.variables))
+        members = jax.vmap(jax.vmap(unravel))(mirrored(center, noise, self.noise_stddev))
         env = self.vector_env.replace(num_envs=self.num_envs // 2)
         key = update_key(state, "episodes")
+        # Counted from nothing: what is known already is merged with it once, afterwards.
+        unseen = _statistics_of(state.variables, lambda s: s.replace(count=jnp.zeros_like(s.count)))
 
-        def play(variables: PyTree) -> Episodes:
-            policies = self._member_policies(variables)
-            return run_episodes(env, policies, key, self.max_steps)
+        def play(weights: PyTree) -> tuple[Episodes, PyTree]:
+            policies = self._member_policies(state.variables, weights)
+            carry = self.initial_carry(env.num_envs)
+            watch = self._watch if self.normalize_obs else None
+            return watch_episodes(env, policies, key, self.max_steps, carry, watch, unseen)
 
-        episodes = jax.vmap(play)(variables)
+        episodes, seen = jax.vmap(play)(members)
         shape = (2, self.population_size // 2, self.episodes_per_member)
-        return jax.tree.map(lambda x: x.reshape(shape), episodes)
+        return jax.tree.map(lambda x: x.reshape(shape), episodes), seen
 
-    def _member_policies(self, variables: PyTree) -> Policies:
-        """How M members act in M * E envs, E in a row each; the variables are [M, ...]."""
+    def _watch(self, seen: PyTree, now: FlatStep, running: Array) -> PyTree:
+        """The statistics with the observations of a flat step counted in, [N, ...]."""
+        grown = {}
+        for step_key, network in self.actor_critics.items():
+            steps = now.transitions[step_key]
+            where = jnp.broadcast_to(
+                running.reshape(running.shape + (1,) * (steps.reward.ndim - 1)), steps.reward.shape
+            )
+            where = where if steps.active is None else where & steps.active
+            grown[step_key] = network.add_observations(seen[step_key], steps.obs, where)
+        return grown
 
-        def of_step_key(step_key: str) -> Act:
-            def act_alone(variables: PyTree, keys: Key, obs: PyTree, carry: PyTree) -> Acted:
-                return self.policies(variables, self.deterministic)[step_key](keys, obs, carry)
+    def _with_statistics(self, variables: PyTree, seen: PyTree) -> PyTree:
+        """The variables with what both sides saw, [2, ...], on all devices."""
+        if not self.normalize_obs:
+            return variables
+        if self.axis_name is not None:
+            seen = jax.lax.all_gather(seen, self.axis_name, axis=0, tiled=True)
+        for side in range(jax.tree.leaves(seen)[0].shape[0]):
+            own = jax.tree.map(lambda x, side=side: x[side], seen)
+            merged = _statistics_of(variables, lambda known, new: known.merge(new), own)
+            variables = {key: {**variables[key], **merged[key]} for key in variables}
+        return variables
+
+    def _member_policies(self, variables: PyTree, weights: PyTree) -> Policies:
+        """How M members act in M * E envs, E in a row each; their weights are [M, ...]."""
+
+        def of_actor(actor: ActorID) -> Act:
+            def act_alone(weights: PyTree, keys: Key, obs: PyTree, carry: PyTree) -> Acted:
+                member = acting.with_weights(variables, weights)
+                return self.policies(member, self.deterministic)[actor](keys, obs, carry)
 
             def act(keys: Key, obs: PyTree, carry: PyTree) -> Acted:
                 episodes = self.episodes_per_member
                 by_member = jax.tree.map(
                     lambda x: x.reshape(-1, episodes, *x.shape[1:]), (keys, obs, carry)
                 )
-                acted = jax.vmap(act_alone)(variables, *by_member)
+                acted = jax.vmap(act_alone)(weights, *by_member)
                 return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), acted)
 
             return act
 
-        return {step_key: of_step_key(step_key) for step_key in self.actor_critics}
+        return {actor: of_actor(actor) for actor in dict.fromkeys(self.env.actors)}
 
     def _optimizer(self) -> optax.GradientTransformation:
         if self.optimizer == "adam":
@@ -230,9 +275,9 @@ class ES(Algorithm):
         return optax.ema(self.momentum, debias=False)
 
 
-def draw_noise(key: Key, num: int, size: int) -> Array:
-    """Standard normal noise of `num` pairs on `size` weights, [num, size] float32."""
-    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(num))
+def draw_noise(key: Key, pairs: Array, size: int) -> Array:
+    """Standard normal noise of the pairs of these numbers on `size` weights, [pairs, size]."""
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, pairs)
     return jax.vmap(lambda key: jax.random.normal(key, (size,), jnp.float32))(keys)
 
 
@@ -267,19 +312,18 @@ def centered_ranks(values: Array) -> Array:
     return (doubled / max(2 * (flat.size - 1), 1)).reshape(values.shape)
 
 
-class _PolicyMLP(nn.Module):
-    hidden: tuple[int, ...]
-    activation: str
-    action_space: Space
-    mapper: DistributionMapper
-
-    @nn.compact
-    def __call__(self, features: Array) -> tuple[PyTree, Array]:
-        x = features
-        for i, width in enumerate(self.hidden):
-            init = nn.initializers.orthogonal(2.0**0.5)
-            x = ACTIVATIONS[self.activation](
-                nn.Dense(width, kernel_init=init, name=f"dense_{i}")(x)
+def _statistics_of(variables: PyTree, function: Callable, *others: PyTree) -> PyTree:
+    """`function` of all statistics among the variables by step key; {} where there are none."""
+    return {
+        key: {
+            STATISTICS: jax.tree.map(
+                function,
+                own[STATISTICS],
+                *(other[key][STATISTICS] for other in others),
+                is_leaf=lambda node: isinstance(node, RunningStatistics),
             )
-        parameters: Any = ActionHead(self.action_space, self.mapper, name="policy")(x)
-        return parameters, jnp.zeros(features.shape[:-1], jnp.float32)
+        }
+        if STATISTICS in own
+        else {}
+        for key, own in variables.items()
+    }

@@ -18,6 +18,8 @@ from mazejax.types import Array, Key, PyTree
 Packed = dict[str, Array]
 """Rows [B, F] by unsigned carrier type: bits, whatever the leaves were."""
 
+_CHUNK_STEPS = 2048
+
 
 def pack(batch: PyTree) -> tuple[Packed, Callable[[Packed], PyTree]]:
     """The leaves [B, ...] side by side, and the function that takes rows apart again."""
@@ -46,7 +48,29 @@ def shuffled_rows(packed: Packed, key: Key, index: Array, size: int) -> Packed:
     return {name: p.at[rows].get(mode="promise_in_bounds") for name, p in packed.items()}
 
 
-def chunk_size(rows: int, target: int = 2048) -> int:
+def in_chunks(
+    function: Callable[[PyTree], PyTree], batch: PyTree, steps_per_row: int = 1
+) -> PyTree:
+    """Mean of the function over equal chunks of the rows [B, ...], small enough for the cache.
+
+    For functions that are means over rows, such as a loss and its gradient.
+    """
+    rows = jax.tree.leaves(batch)[0].shape[0]
+    size = chunk_size(rows, max(1, _CHUNK_STEPS // steps_per_row))
+    if size == rows:
+        return function(batch)
+    chunks = jax.tree.map(lambda x: x.reshape(rows // size, size, *x.shape[1:]), batch)
+
+    def add_chunk(total: PyTree, chunk: PyTree) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, function(chunk)), None
+
+    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], chunks))
+    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    total, _ = jax.lax.scan(add_chunk, nothing, chunks)
+    return jax.tree.map(lambda x: x * (size / rows), total)
+
+
+def chunk_size(rows: int, target: int = _CHUNK_STEPS) -> int:
     """Rows of one pass through the network: the largest divisor near the target, else all.
 
     2048 rows of a 64x64 network stay in the cache; measured 1.1 to 1.2 times faster than

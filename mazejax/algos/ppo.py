@@ -41,9 +41,10 @@ class PPO(ActorCriticAlgorithm):
         """Raise ConfigError for numbers out of range and sizes that do not divide."""
         super().validate()
         check_positive_integers(self, "num_epochs", "num_minibatches")
-        check_divides(
-            "num_envs * num_steps", self.steps_per_update, "num_minibatches", self.num_minibatches
-        )
+        rows, what = self.steps_per_update, "num_envs * num_steps"
+        if self.initial_carry(1) is not None:
+            rows, what = self.num_envs, "num_envs (of recurrent policies)"
+        check_divides(what, rows, "num_minibatches", self.num_minibatches)
         check_range(self, "clip_eps", open_low=True)
         for name in ("value_clip", "target_kl"):
             if getattr(self, name) is not None:
@@ -55,7 +56,10 @@ class PPO(ActorCriticAlgorithm):
         """All epochs, one minibatch after the other; parts have an axis of minibatches."""
         packed, unpack = minibatch.pack(batches)
         key = update_key(state, "shuffle")
-        size = self.steps_per_update // self.num_minibatches
+        if self.axis_name is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(self.axis_name))
+        num_rows = jax.tree.leaves(packed)[0].shape[0]
+        size = num_rows // self.num_minibatches
         rate = self._learning_rate(state.updates)
         ent_coef = self._entropy_weight(state.updates)
 

@@ -92,10 +92,16 @@ def _node_field(hint: Any, field: dataclasses.Field) -> tuple[str, Any, dataclas
         return field.name, inner, dataclasses.field(default_factory=inner)
     default: Any = to_config(field.default)
     if isinstance(default, list):
-        listed = types.GenericAlias(list, typing.get_args(hint)[0])
+        listed = _listed(hint)
         copy: Any = default.copy
         return field.name, listed, dataclasses.field(default_factory=copy)
     return field.name, _plain(hint), dataclasses.field(default=default)
+
+
+def _listed(hint: Any) -> Any:
+    """Tuples, and tuples in them, as lists: OmegaConf knows no tuples of any length."""
+    item = typing.get_args(hint)[0]
+    return types.GenericAlias(list, _listed(item) if typing.get_origin(item) is tuple else item)
 
 
 def _plain(hint: Any) -> Any:

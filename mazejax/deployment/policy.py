@@ -1,13 +1,12 @@
 """`Policy`: trained variables that act, on one observation or on many, outside training."""
 
-import functools
 from typing import Any
 
 import jax
 
 from mazejax import random
 from mazejax.errors import ConfigError, did_you_mean
-from mazejax.networks.policy import ActorCritic
+from mazejax.networks.policy import ActorCritic, AgentActorCritics
 from mazejax.spaces.shapes import batch_shape_of, check_shapes
 from mazejax.types import Array, PyTree
 
@@ -19,28 +18,69 @@ class Policy:
     policy.act(obs, seed=3)              # drawn from the distribution
     policy.act(observations)             # [B, ...], batches as they come
     policy.act(obs, step_key="cut")      # of a structured env: as this actor
+    policy.act(obs, agent=2)             # where each agent has a network of its own
+    action, carry = policy.step(obs, carry)    # with a memory; None begins an episode
     """
 
-    def __init__(self, networks: dict[str, ActorCritic], variables: dict[str, PyTree]) -> None:
+    def __init__(
+        self,
+        networks: dict[str, ActorCritic | AgentActorCritics],
+        variables: dict[str, PyTree],
+    ) -> None:
         self.networks = networks
         self.variables = variables
-        act = jax.jit(self._action, static_argnums=0)
-        self._mode = functools.partial(act, key=None)
-        self._draw = act
+        self._jitted = jax.jit(_act, static_argnums=0)
 
-    def act(self, obs: PyTree, seed: int | None = None, step_key: str | None = None) -> PyTree:
+    def act(
+        self,
+        obs: PyTree,
+        seed: int | None = None,
+        step_key: str | None = None,
+        agent: int | None = None,
+    ) -> PyTree:
         """The action as the env takes it: the mode, or with a seed a draw.
 
         Raises SpaceError if the observation has neither the space's shape nor one batch
-        axis more, ConfigError if it is not said which actor of a structured env acts.
+        axis more, ConfigError if it is not said which actor acts, or if it remembers.
         """
         step_key = self._step_key(step_key)
-        space = self.networks[step_key].observation_space
-        check_shapes(space, obs, "obs", batch_shape_of(space, obs)[-1:])
-        variables = self.variables[step_key]
-        if seed is None:
-            return self._mode(step_key, variables, obs)
-        return self._draw(step_key, variables, obs, random.key(seed))
+        if self.networks[step_key].is_recurrent:
+            raise ConfigError(
+                "policy.act: this policy has a memory; use action, carry = policy.step(obs, carry)"
+            )
+        return self.step(obs, None, seed, step_key, agent)[0]
+
+    def step(
+        self,
+        obs: PyTree,
+        carry: PyTree | None = None,
+        seed: int | None = None,
+        step_key: str | None = None,
+        agent: int | None = None,
+    ) -> tuple[PyTree, PyTree]:
+        """The action, and the memory with which the next one is chosen.
+
+        No carry begins an episode. Raises as `act` does.
+        """
+        step_key = self._step_key(step_key)
+        network, variables = self._of_agent(step_key, agent)
+        space = network.observation_space
+        batch = batch_shape_of(space, obs)[-1:]
+        check_shapes(space, obs, "obs", batch)
+        carry = network.initial_carry(batch) if carry is None else carry
+        key = None if seed is None else random.key(seed)
+        return self._jitted(network, variables, obs, carry, key)
+
+    def _of_agent(self, step_key: str, agent: int | None) -> tuple[ActorCritic, PyTree]:
+        network, variables = self.networks[step_key], self.variables[step_key]
+        if isinstance(network, ActorCritic):
+            return network, variables
+        if not isinstance(agent, int) or agent not in range(network.num_sets):
+            raise ConfigError(
+                f"policy.act: agent: got {agent!r}, but each of {step_key!r} has a network of its "
+                f"own; choose from 0 to {network.num_sets - 1}"
+            )
+        return network.network, network.of(variables, agent)
 
     def _step_key(self, step_key: str | None) -> str:
         known = tuple(self.networks)
@@ -50,12 +90,6 @@ class Policy:
             hint = did_you_mean(str(step_key), known)
             raise ConfigError(f"policy.act: step_key: got {step_key!r}; {hint}")
         return step_key
-
-    def _action(self, step_key: str, variables: PyTree, obs: PyTree, key: Array | None) -> Any:
-        network = self.networks[step_key]
-        distribution = network.apply(variables, obs)[0].distribution
-        action = distribution.mode() if key is None else distribution.sample(key)
-        return network.to_env(action)
 
     def __repr__(self) -> str:
         lines = [self._shown(step_key) for step_key in self.networks]
@@ -68,3 +102,11 @@ class Policy:
             f"{name}{network.observation_space.summary} -> {network.action_space.summary}, "
             f"{network.num_parameters():,} parameters"
         )
+
+
+def _act(
+    network: ActorCritic, variables: PyTree, obs: PyTree, carry: PyTree, key: Array | None
+) -> tuple[Any, PyTree]:
+    distribution, carry = network.act(variables, obs, carry)
+    action = distribution.mode() if key is None else distribution.sample(key)
+    return network.to_env(action), carry

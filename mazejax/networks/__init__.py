@@ -7,7 +7,11 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "ActionHead": "mazejax.networks.heads",
         "ActorCritic": "mazejax.networks.policy",
+        "GRU": "mazejax.networks.recurrent",
+        "LSTM": "mazejax.networks.recurrent",
+        "LSTMCarry": "mazejax.networks.recurrent",
         "MLPActorCritic": "mazejax.networks.template",
+        "MLPPolicy": "mazejax.networks.template",
         "OutputDense": "mazejax.networks.blocks",
         "TwinDense": "mazejax.networks.blocks",
         "ValueHead": "mazejax.networks.heads",

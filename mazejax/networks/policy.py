@@ -1,7 +1,7 @@
 """`ActorCritic`: a policy and a critic behind a pure boundary.
 
-Learners see `init` and `apply` on variables that travel by value, whatever module
-computes inside. The memory of recurrent modules passes through as `carry`; without
+Learners see `init`, `apply` and `unroll` on variables that travel by value, whatever
+module computes inside. The memory of recurrent modules passes through as `carry`; without
 memory it is empty.
 """
 
@@ -12,11 +12,16 @@ import jax
 import jax.numpy as jnp
 
 from mazejax.base import Pytree, static
+from mazejax.networks import normalization
 from mazejax.spaces.base import Space
 from mazejax.spaces.distributions import Distribution
 from mazejax.spaces.mapper import DistributionMapper
 from mazejax.spaces.masks import action_masks
+from mazejax.spaces.shapes import batch_shape_of
 from mazejax.types import Array, Key, PyTree
+
+STATISTICS = "statistics"
+"""Under this name variables hold what they know of observations; all others are weights."""
 
 
 class PolicyOutput(NamedTuple):
@@ -29,7 +34,11 @@ class PolicyOutput(NamedTuple):
 
 
 class ActorCritic(Pytree):
-    """A module from flat observations to (distribution parameters, value), with its spaces."""
+    """A module from flat observations to (distribution parameters, value), with its spaces.
+
+    A recurrent module has a method `initial_carry(batch_shape)` and maps (features
+    [T, ..., D], carry [..., H], begins [T, ...] bool) to ((parameters, value), carry).
+    """
 
     compile_time: ClassVar[bool] = True
 
@@ -38,11 +47,24 @@ class ActorCritic(Pytree):
     observation_space: Space = static()
     action_space: Space = static()
     mapper: DistributionMapper = static(default=DistributionMapper())
+    normalize_obs: bool = static(default=False)
+    """Whether the variables keep running statistics by which observations are normalized."""
+    num_agents: int = static(default=0)
+    """Agents that the critic sees at once, A: observations are then [..., A, *obs]. 0: one."""
 
     def init(self, key: Key) -> PyTree:
         """Fresh variables."""
-        features = jnp.zeros((1, self.observation_space.flat_size), jnp.float32)
-        return self.module.init(key, features)
+        batch = (self.num_agents or 1,)
+        features = jnp.zeros((*batch, self.observation_space.flat_size), jnp.float32)
+        if self.is_recurrent:
+            begins = jnp.zeros((1, *batch), bool)
+            variables = self.module.init(key, features[None], self.initial_carry(batch), begins)
+        else:
+            variables = self.module.init(key, features)
+        if self.normalize_obs:
+            start = normalization.start_statistics(self.observation_space)
+            variables = {**variables, STATISTICS: start}
+        return variables
 
     def apply(
         self, variables: PyTree, obs: PyTree, carry: PyTree = ()
@@ -51,15 +73,68 @@ class ActorCritic(Pytree):
 
         Actions that masks among the observations exclude have probability 0.
         """
-        out: Any = self.module.apply(variables, self.observation_space.flatten(obs))
-        parameters, value = out
-        masks = action_masks(self.action_space, obs)
-        distribution = self.mapper.distribution(self.action_space, parameters, masks)
-        return PolicyOutput(distribution, value), carry
+        if not self.is_recurrent:
+            out: Any = self.module.apply(weights(variables), self._features(variables, obs))
+            parameters, value = out
+            return self._output(parameters, value, obs), carry
+        one_step = jax.tree.map(lambda x: x[None], obs)
+        output, carry = self.unroll(variables, one_step, carry)
+        return jax.tree.map(lambda x: x[0], output), carry
 
-    def initial_carry(self, num_envs: int) -> PyTree:
-        """The memory at the beginning of an episode, [N, ...]."""
-        return ()
+    def unroll(
+        self, variables: PyTree, obs: PyTree, carry: PyTree, begins: Array | None = None
+    ) -> tuple[PolicyOutput, PyTree]:
+        """Outputs [T, ...] for observations [T, ..., *obs] in the order of time.
+
+        The carry is [..., H]; where `begins` [T, ...] is true it starts anew before that
+        step. For a recurrent module only.
+        """
+        features = self._features(variables, obs)
+        begins = jnp.zeros(features.shape[:-1], bool) if begins is None else begins
+        out: Any = self.module.apply(weights(variables), features, carry, begins)
+        (parameters, value), carry = out
+        return self._output(parameters, value, obs), carry
+
+    def act(self, variables: PyTree, obs: PyTree, carry: PyTree = ()) -> tuple[PyTree, PyTree]:
+        """The distribution alone, of one agent's observations with any leading axes."""
+        if not self.num_agents:
+            output, carry = self.apply(variables, obs, carry)
+            return output.distribution, carry
+        # Each agent's distribution depends on its own observation alone: the others may be
+        # anything where only the critic looks at them.
+        axis = len(batch_shape_of(self.observation_space, obs))
+        batched = jax.tree.map(lambda x: _repeated(x, axis, self.num_agents), obs)
+        memory = jax.tree.map(lambda x: _repeated(x, x.ndim - 1, self.num_agents), carry)
+        output, memory = self.apply(variables, batched, memory)
+        first = jax.tree.map(lambda x: jax.lax.index_in_dim(x, 0, axis, False), output.distribution)
+        return first, jax.tree.map(lambda x: x[..., 0, :], memory)
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether it remembers."""
+        return hasattr(self.module, "initial_carry")
+
+    def initial_carry(self, batch_shape: tuple[int, ...]) -> PyTree:
+        """The memory at the beginning of an episode, [*batch_shape, ...]."""
+        return self.module.initial_carry(batch_shape) if self.is_recurrent else ()
+
+    def add_observations(
+        self,
+        variables: PyTree,
+        obs: PyTree,
+        where: Array | None = None,
+        axis_name: str | None = None,
+    ) -> PyTree:
+        """The variables with observations [..., *obs] counted in their statistics, if any.
+
+        With a mask [...] those where it is true; inside `shard_map` those of all devices.
+        """
+        if not self.normalize_obs:
+            return variables
+        grown = normalization.add_observations(
+            self.observation_space, variables[STATISTICS], obs, where, axis_name
+        )
+        return {**variables, STATISTICS: grown}
 
     def to_env(self, action: PyTree) -> PyTree:
         """The action as the env takes it."""
@@ -67,5 +142,120 @@ class ActorCritic(Pytree):
 
     def num_parameters(self) -> int:
         """Weights in all."""
-        shapes = jax.eval_shape(self.init, jax.random.key(0))
+        shapes = weights(jax.eval_shape(self.init, jax.random.key(0)))
         return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+    def _features(self, variables: PyTree, obs: PyTree) -> Array:
+        if self.normalize_obs:
+            obs = normalization.normalize_observations(
+                self.observation_space, variables[STATISTICS], obs
+            )
+        return self.observation_space.flatten(obs)
+
+    def _output(self, parameters: PyTree, value: Array, obs: PyTree) -> PolicyOutput:
+        masks = action_masks(self.action_space, obs)
+        distribution = self.mapper.distribution(self.action_space, parameters, masks)
+        return PolicyOutput(distribution, value)
+
+
+class AgentActorCritics(Pytree):
+    """One architecture with a set of variables for each agent, stacked along a first axis."""
+
+    compile_time: ClassVar[bool] = True
+
+    network: ActorCritic
+    """Of each agent."""
+    agents: tuple[int, ...] = static()
+    """The agent of each slot of a flat step."""
+
+    def init(self, key: Key) -> PyTree:
+        """Fresh variables, [A, ...]."""
+        return jax.vmap(self.network.init)(jax.random.split(key, self.num_sets))
+
+    def of(self, variables: PyTree, agent: int) -> PyTree:
+        """The variables of one agent."""
+        return jax.tree.map(lambda leaf: leaf[agent], variables)
+
+    def apply(
+        self, variables: PyTree, obs: PyTree, carry: PyTree = ()
+    ) -> tuple[PolicyOutput, PyTree]:
+        """As of `ActorCritic`, for observations of all slots, [..., S, *obs]."""
+        axis = self._slot_axis(obs)
+        return jax.vmap(self.network.apply, in_axes=(0, axis, axis), out_axes=(axis, axis))(
+            self._by_slot(variables), obs, carry
+        )
+
+    def unroll(
+        self, variables: PyTree, obs: PyTree, carry: PyTree, begins: Array
+    ) -> tuple[PolicyOutput, PyTree]:
+        """As of `ActorCritic`, for observations of all slots, [T, ..., S, *obs]."""
+        axis = self._slot_axis(obs)
+        return jax.vmap(
+            self.network.unroll, in_axes=(0, axis, axis - 1, axis), out_axes=(axis, axis - 1)
+        )(self._by_slot(variables), obs, carry, begins)
+
+    def initial_carry(self, batch_shape: tuple[int, ...]) -> PyTree:
+        """As of `ActorCritic`."""
+        return self.network.initial_carry(batch_shape)
+
+    def add_observations(
+        self,
+        variables: PyTree,
+        obs: PyTree,
+        where: Array | None = None,
+        axis_name: str | None = None,
+    ) -> PyTree:
+        """As of `ActorCritic`, for observations of all slots: each agent counts its own."""
+        if not self.network.normalize_obs:
+            return variables
+        axis = self._slot_axis(obs)
+        for agent in range(self.num_sets):
+            slots = jnp.array([i for i, other in enumerate(self.agents) if other == agent])
+            own = jax.tree.map(lambda x, slots=slots: jnp.take(x, slots, axis), obs)
+            mask = None if where is None else jnp.take(where, slots, axis)
+            grown = self.network.add_observations(self.of(variables, agent), own, mask, axis_name)
+            variables = jax.tree.map(
+                lambda all_, one, agent=agent: all_.at[agent].set(one), variables, grown
+            )
+        return variables
+
+    @property
+    def num_sets(self) -> int:
+        """Agents with variables of their own, A."""
+        return max(self.agents) + 1
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether they remember."""
+        return self.network.is_recurrent
+
+    @property
+    def observation_space(self) -> Space:
+        """Of each agent."""
+        return self.network.observation_space
+
+    @property
+    def action_space(self) -> Space:
+        """Of each agent."""
+        return self.network.action_space
+
+    def num_parameters(self) -> int:
+        """Weights of all agents."""
+        return self.num_sets * self.network.num_parameters()
+
+    def _by_slot(self, variables: PyTree) -> PyTree:
+        if self.agents == tuple(range(self.num_sets)):
+            return variables
+        return jax.tree.map(lambda leaf: leaf[jnp.array(self.agents)], variables)
+
+    def _slot_axis(self, obs: PyTree) -> int:
+        return len(batch_shape_of(self.observation_space, obs)) - 1
+
+
+def weights(variables: PyTree) -> PyTree:
+    """The part of one network's variables that is learned by gradients."""
+    return {name: part for name, part in variables.items() if name != STATISTICS}
+
+
+def _repeated(leaf: Array, axis: int, count: int) -> Array:
+    return jnp.repeat(jnp.expand_dims(leaf, axis), count, axis)

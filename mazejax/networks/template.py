@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 
 from mazejax.base import Pytree, static
@@ -15,44 +16,138 @@ from mazejax.errors import ConfigError, did_you_mean
 from mazejax.networks.blocks import ACTIVATIONS, TwinDense
 from mazejax.networks.heads import ActionHead, ValueHead
 from mazejax.networks.policy import ActorCritic
+from mazejax.networks.recurrent import GRU, LSTM
 from mazejax.spaces.base import Space
+from mazejax.spaces.composite import Dict
 from mazejax.spaces.mapper import DistributionMapper
+from mazejax.spaces.simple import Box, Discrete, MultiBinary, MultiDiscrete
 from mazejax.types import Array, PyTree
 
+_CELLS: dict[str, type[LSTM] | type[GRU]] = {"lstm": LSTM, "gru": GRU}
+_KINDS = {kind.__name__: kind for kind in (Box, Discrete, MultiBinary, MultiDiscrete, Dict)}
 
-class MLPActorCritic(Pytree):
-    """Separate dense networks for policy and value, for any observation and action space."""
+
+class MLPTemplate(Pytree):
+    """What the templates of dense networks share; `MLPActorCritic` and `MLPPolicy` build them."""
 
     compile_time: ClassVar[bool] = True
 
     hidden: tuple[int, ...] = static(default=(64, 64))
-    """Widths of the hidden layers of each of the two networks."""
+    """Widths of the hidden layers of each network."""
     activation: str = static(default="tanh")
     """`tanh`, `relu`, `gelu`, `silu` or `elu`."""
+    recurrence: str = static(default="none")
+    """`lstm` or `gru` puts a memory of the episode in front of the networks; `none`."""
+    memory_size: int = static(default=64)
+    """Width of the memory and of the dense layer before it."""
+    distributions: tuple[tuple[Any, ...], ...] = static(default=())
+    """Rules of the `DistributionMapper`, such as `("Box", "squashed_gaussian")` for a kind of
+    space or `("throttle", "beta")` for a head; later ones win."""
 
     def __post_init__(self) -> None:
         if isinstance(self.hidden, Sequence):  # a list from a configuration file
             hidden = tuple(int(w) if isinstance(w, np.integer) else w for w in self.hidden)
             object.__setattr__(self, "hidden", hidden)
+        if isinstance(self.distributions, Sequence):
+            rules = tuple(tuple(r) if isinstance(r, list) else r for r in self.distributions)
+            object.__setattr__(self, "distributions", rules)
         super().__post_init__()
 
     def validate(self) -> None:
-        """Raise ConfigError for an unknown activation or a width that is not positive."""
-        if self.activation not in ACTIVATIONS:
-            raise ConfigError(
-                f"activation: unknown {self.activation!r}; "
-                f"{did_you_mean(str(self.activation), ACTIVATIONS)}"
-            )
+        """Raise ConfigError for unknown choices, widths that are not positive, bad rules."""
+        for name, known in (("activation", ACTIVATIONS), ("recurrence", ("none", *_CELLS))):
+            value = getattr(self, name)
+            if value not in known:
+                raise ConfigError(f"{name}: unknown {value!r}; {did_you_mean(str(value), known)}")
         if not isinstance(self.hidden, tuple) or not all(map(_is_width, self.hidden)):
             raise ConfigError(
                 f"hidden: must be positive integers such as (64, 64), got {self.hidden!r}"
             )
+        if not _is_width(self.memory_size):
+            raise ConfigError(f"memory_size: must be a positive integer, got {self.memory_size!r}")
+        self.mapper()
 
-    def build(self, observation_space: Space, action_space: Space) -> ActorCritic:
-        """The actor-critic for these spaces."""
-        mapper = DistributionMapper()
-        module = _TwinMLP(self.hidden, self.activation, action_space, mapper)
-        return ActorCritic(module, observation_space, action_space, mapper)
+    def build(
+        self, observation_space: Space, action_space: Space, num_agents: int = 0
+    ) -> ActorCritic:
+        """The network for these spaces; `num_agents` if several agents act at once."""
+        mapper, agents = self.mapper(), self._agents_seen(num_agents)
+        module = self._module(action_space, mapper, agents)
+        if self.recurrence != "none":
+            cell = _CELLS[self.recurrence](self.memory_size)
+            module = _WithMemory(cell, module, self.activation)
+        return ActorCritic(module, observation_space, action_space, mapper, num_agents=agents)
+
+    def mapper(self) -> DistributionMapper:
+        """Which distribution draws the actions of which space."""
+        if not isinstance(self.distributions, tuple):
+            raise ConfigError(
+                f"distributions: expected pairs such as (('throttle', 'beta'),), got "
+                f"{self.distributions!r}"
+            )
+        rules = []
+        for rule in self.distributions:
+            what = rule[0] if isinstance(rule, tuple) and rule else None
+            known = isinstance(what, str) and what in _KINDS
+            rules.append((_KINDS[what], *rule[1:]) if known else rule)  # type: ignore[index]
+        return DistributionMapper(tuple(rules))
+
+    def _agents_seen(self, num_agents: int) -> int:
+        """Agents whose observations the critic sees; 0 if only that of its own."""
+        return 0
+
+    def _module(
+        self, action_space: Space, mapper: DistributionMapper, num_agents: int
+    ) -> nn.Module:
+        raise NotImplementedError
+
+
+class MLPActorCritic(MLPTemplate):
+    """Dense networks for policy and value, for any observation and action space."""
+
+    share_torso: bool = static(default=False)
+    """Whether policy and value are two heads on the same hidden layers."""
+    central_critic: bool = static(default=False)
+    """Whether the value of each of several agents that act at once is judged by the
+    observations of all of them; what an agent does depends on its own alone."""
+
+    def validate(self) -> None:
+        """Raise ConfigError as every template, and for a torso that cannot be shared."""
+        super().validate()
+        if self.share_torso and self.central_critic:
+            raise ConfigError(
+                "central_critic: sees more than the policy, so they cannot share_torso; "
+                "set one of the two"
+            )
+
+    def _agents_seen(self, num_agents: int) -> int:
+        return num_agents if self.central_critic else 0
+
+    def _module(
+        self, action_space: Space, mapper: DistributionMapper, num_agents: int
+    ) -> nn.Module:
+        shape = (self.hidden, self.activation, action_space, mapper)
+        if num_agents:
+            return _CentralCriticMLP(*shape)
+        return _SharedMLP(*shape) if self.share_torso else _TwinMLP(*shape)
+
+
+class MLPPolicy(MLPTemplate):
+    """A dense network for the policy alone: its value is 0 everywhere."""
+
+    def _module(
+        self, action_space: Space, mapper: DistributionMapper, num_agents: int
+    ) -> nn.Module:
+        return _PolicyMLP(self.hidden, self.activation, action_space, mapper)
+
+
+def dense_layers(x: Array, hidden: Sequence[int], activation: str, name: str) -> Array:
+    """Activations of the last of some dense layers, inside a compact module."""
+    init = nn.initializers.orthogonal(2.0**0.5)
+    for i, width in enumerate(hidden):
+        layer = nn.Dense(width, kernel_init=init, name=f"{name}_{i}")
+        x = ACTIVATIONS[activation](layer(x))
+    return x
 
 
 def _is_width(value: Any) -> bool:
@@ -70,3 +165,54 @@ class _TwinMLP(nn.Module):
         policy, critic = TwinDense(self.hidden, self.activation, name="torso")(features)
         parameters = ActionHead(self.action_space, self.mapper, name="policy")(policy)
         return parameters, ValueHead(name="value")(critic)
+
+
+class _PolicyMLP(_TwinMLP):
+    @nn.compact
+    def __call__(self, features: Array) -> tuple[PyTree, Array]:
+        torso = dense_layers(features, self.hidden, self.activation, "dense")
+        parameters: Any = ActionHead(self.action_space, self.mapper, name="policy")(torso)
+        return parameters, jnp.zeros(features.shape[:-1], jnp.float32)
+
+
+class _SharedMLP(_TwinMLP):
+    @nn.compact
+    def __call__(self, features: Array) -> tuple[PyTree, Array]:
+        torso = dense_layers(features, self.hidden, self.activation, "torso")
+        parameters = ActionHead(self.action_space, self.mapper, name="policy")(torso)
+        return parameters, ValueHead(name="value")(torso)
+
+
+class _CentralCriticMLP(_TwinMLP):
+    """On features [..., A, D]: the critic of each agent sees all of them, and whose it is."""
+
+    @nn.compact
+    def __call__(self, features: Array) -> tuple[PyTree, Array]:
+        policy = dense_layers(features, self.hidden, self.activation, "policy_torso")
+        parameters = ActionHead(self.action_space, self.mapper, name="policy")(policy)
+        *batch, agents, size = features.shape
+        everything = jnp.broadcast_to(
+            features.reshape(*batch, 1, agents * size), (*batch, agents, agents * size)
+        )
+        whose = jnp.broadcast_to(jnp.eye(agents), (*batch, agents, agents))
+        seen = jnp.concatenate([everything, whose], axis=-1)
+        critic = dense_layers(seen, self.hidden, self.activation, "critic_torso")
+        return parameters, ValueHead(name="value")(critic)
+
+
+class _WithMemory(nn.Module):
+    """A memory of the episode in front of a feed-forward module."""
+
+    cell: LSTM | GRU
+    body: nn.Module
+    activation: str
+
+    @nn.compact
+    def __call__(self, features: Array, carry: PyTree, begins: Array) -> tuple[Any, PyTree]:
+        x = dense_layers(features, (self.cell.features,), self.activation, "encoder")
+        x, carry = self.cell(x, carry, begins)
+        return self.body(x), carry
+
+    @nn.nowrap
+    def initial_carry(self, batch_shape: tuple[int, ...]) -> PyTree:
+        return self.cell.initial_carry(batch_shape)

@@ -1,4 +1,4 @@
-"""Learning curves as matplotlib figures.
+"""Learning curves and comparisons of them as matplotlib figures.
 
 Figures are made without pyplot: no global state, no display, nothing to close; a notebook
 shows them as the value of a cell, and `figure.savefig(path)` writes them. Which numbers are
@@ -51,9 +51,58 @@ def plot_curves(
     curves = {label: _checked(label, curve) for label, curve in series.items()}
     figure = _figure_class()(figsize=(7.0, 4.2), dpi=110, layout="constrained")
     axes = figure.add_subplot()
+    _draw_curves(axes, curves)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    _polish(axes)
+    axes.legend(frameon=False)
+    return figure
+
+
+def plot_comparison(
+    series: Mapping[str, Curve | tuple],
+    scores: Mapping[str, tuple[float, float, float]],
+    xlabel: str = "env steps",
+    ylabel: str = "episode return",
+    score_label: str = "final return",
+    title: str = "",
+) -> "Figure":
+    """A matplotlib Figure with the series as curves, and beside it the score of each.
+
+    A score is (value, low, high), a dot on a bar; nan leaves it out. Its row bears the
+    label, in the series' order from the top, and its colour and style are the curve's.
+    """
+    if not series or list(series) != list(scores):
+        raise ConfigError(
+            f"plot_comparison: got series {list(series)} and scores {list(scores)}, expected the "
+            f"same labels, one at least"
+        )
+    curves = {label: _checked(label, curve) for label, curve in series.items()}
+    # 0.08 inches are a character of the labels, 0.34 a row of them.
+    width = 9.5 + 0.08 * max(map(len, series))
+    height = max(4.2, 1.0 + 0.34 * len(series))
+    figure = _figure_class()(figsize=(width, height), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(2.4, 1.0))
+    _draw_curves(left, curves)
+    for row, (label, (value, low, high)) in enumerate(scores.items()):
+        color, style = _look(row)
+        right.plot([low, high], [row, row], style, color=color, linewidth=2.2)
+        inside = color if style == _STYLES[0] else "white"
+        right.plot([value], [row], "o", color=color, mfc=inside, markersize=6, label=label)
+    right.set_yticks(range(len(scores)), list(scores))
+    right.set(xlabel=score_label, ylim=(len(scores) - 0.4, -0.6))
+    right.yaxis.tick_right()
+    right.tick_params(axis="y", length=0)
+    left.set(xlabel=xlabel, ylabel=ylabel)
+    figure.suptitle(title)
+    _polish(left)
+    _polish(right)
+    right.margins(x=0.08)
+    return figure
+
+
+def _draw_curves(axes: Any, curves: Mapping[str, Curve]) -> None:
     for index, (label, curve) in enumerate(curves.items()):
-        color = _COLORS[index % len(_COLORS)]
-        style = _STYLES[index // len(_COLORS) % len(_STYLES)]
+        color, style = _look(index)
         dots = _isolated(curve.x, curve.y)
         marks = {"marker": "o", "markevery": dots} if len(dots) else {}
         axes.plot(curve.x, curve.y, style, color=color, linewidth=1.8, label=label, **marks)
@@ -61,9 +110,11 @@ def plot_curves(
             axes.fill_between(
                 curve.x, curve.y_low, curve.y_high, color=color, alpha=0.18, linewidth=0
             )
-    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    _polish(axes)
-    return figure
+
+
+def _look(index: int) -> tuple[str, str]:
+    """Colour and line style of the series with this index."""
+    return _COLORS[index % len(_COLORS)], _STYLES[index // len(_COLORS) % len(_STYLES)]
 
 
 def _polish(axes: Any) -> None:
@@ -75,7 +126,6 @@ def _polish(axes: Any) -> None:
     axes.grid(color="#e4e6ea", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
 
 
 def _isolated(x: np.ndarray, y: np.ndarray) -> np.ndarray:

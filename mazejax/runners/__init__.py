@@ -10,7 +10,11 @@ __getattr__, __dir__, __all__ = lazy_names(
         "Plan": "mazejax.runners.plan",
         "RunContext": "mazejax.runners.run_context",
         "RunSettings": "mazejax.runners.settings",
+        "Sweep": "mazejax.runners.sweep",
+        "evaluate_on_host": "mazejax.runners.host",
         "plan": "mazejax.runners.plan",
+        "sweep": "mazejax.runners.sweep",
         "train": "mazejax.runners.run_context",
+        "train_on_host": "mazejax.runners.host",
     },
 )

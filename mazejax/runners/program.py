@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mazejax import random
+from mazejax.algos import devices
 from mazejax.algos.base import Algorithm, TrainState
 from mazejax.algos.collect import Episodes
 from mazejax.algos.metrics import Accumulator, Metrics
@@ -32,10 +33,16 @@ class Program:
     """(state, count int32) -> (state, metrics [MAX_UPDATES]); the state is donated."""
     init: Any
     """(key) -> state."""
+    shardings: Any = None
+    """Where each leaf of the state lies; None on one device."""
 
     def start(self, key: Key) -> TrainState:
         """State before the first update."""
         return self.init(key)
+
+    def place(self, state: TrainState) -> TrainState:
+        """A state that was read from disk, on the devices where it belongs."""
+        return state if self.shardings is None else jax.device_put(state, self.shardings)
 
     def run(self, state: TrainState, count: int) -> tuple[TrainState, Metrics]:
         """`count` updates, dispatched without waiting; metrics rows from `count` on are empty."""
@@ -46,11 +53,21 @@ class Program:
 def compile_program(algorithm: Algorithm) -> Program:
     """The programs of an algorithm; an equal algorithm built anew gets the same ones."""
     key = jax.eval_shape(lambda: random.key(0))
-    init = jax.jit(lambda key: strong_types(algorithm.init(key)))
-    state = jax.eval_shape(init, key)
-    chunk = jax.jit(functools.partial(run_updates, algorithm), donate_argnums=0)
+    state = jax.eval_shape(lambda key: strong_types(algorithm.init(key)), key)
+    places = None
+    if algorithm.num_devices > 1:
+        places = devices.shardings(algorithm, state)
+        state = jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            state,
+            places,
+        )
+    init = jax.jit(lambda key: strong_types(algorithm.init(key)), out_shardings=places)
+    chunk = jax.jit(
+        functools.partial(run_updates, algorithm), donate_argnums=0, out_shardings=(places, None)
+    )
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    return Program(chunk.lower(state, count).compile(), init.lower(key).compile())
+    return Program(chunk.lower(state, count).compile(), init.lower(key).compile(), places)
 
 
 def run_updates(

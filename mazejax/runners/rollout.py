@@ -22,7 +22,9 @@ def episode_states(algorithm: Algorithm, variables: PyTree, seed: int, max_steps
     """Env states of one episode of the best actions, on the host, up to its last action."""
     step = _jitted_step(algorithm)
     state = collecting.start(
-        VectorEnv(algorithm.env, 1), random.stream(random.key(seed), "rollout")
+        VectorEnv(algorithm.env, 1),
+        random.stream(random.key(seed), "rollout"),
+        algorithm.initial_carry(1),
     )
     states: list[Any] = []
     done = False
@@ -56,7 +58,7 @@ def _jitted_step(algorithm: Algorithm) -> Any:
 
     def one_step(variables: PyTree, state: collecting.CollectState) -> tuple[Any, Any]:
         policies = algorithm.policies(variables, deterministic=True)
-        state, now = collecting.step(env, policies, state)
+        state, now = collecting.step(env, policies, state, algorithm.initial_carry(1))
         return state, now.episodes.ended[0]
 
     return jax.jit(one_step)

@@ -97,7 +97,10 @@ class RunContext:
         with StopRequest() as stop:
             try:
                 program = self._compile(progress)
-                state = program.start(random.key(self.seed)) if state is None else state
+                if state is None:
+                    state = program.start(random.key(self.seed))
+                else:
+                    state = program.place(state)
                 loop = TrainingLoop(
                     algorithm=algorithm,
                     program=program,

@@ -145,8 +145,8 @@ class TrainingLoop:
 
     def _evaluate(self, state: TrainState) -> None:
         """Evaluate on keys of its own; keep the parameters if they are the best so far."""
-        # Copied before the next chunk is given the state's buffers.
-        variables = jax.tree.map(jnp.copy, state.variables)
+        # Copied before the next chunk is given the state's buffers; they are alike on all devices.
+        variables = jax.tree.map(lambda leaf: jnp.copy(leaf.addressable_data(0)), state.variables)
         settings = self.settings
         result = evaluate(
             self.algorithm,
@@ -203,7 +203,7 @@ class TrainingLoop:
         begin = max((s for s in checkpoint.steps(self.directory) if s < update), default=None)
         if begin is None:
             raise MazejaxError(f"update {update}: not finite, and no checkpoint before it is left")
-        state = checkpoint.restore(self.directory, template, begin)
+        state = self.program.place(checkpoint.restore(self.directory, template, begin))
         while begin < update - 1:
             count = min(update - 1 - begin, MAX_UPDATES)
             state, _ = self.program.run(state, count)

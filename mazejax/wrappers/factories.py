@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from mazejax.base import Pytree, is_concrete
 from mazejax.envs import cutting2d, grid_maze, landmark_tour
-from mazejax.envs.classic import acrobot, cartpole, mountain_car, pendulum
+from mazejax.envs.classic import acrobot, cartpole, mountain_car, pendulum, t_maze
 from mazejax.envs.maze_env import MazeEnv
 from mazejax.errors import ConfigError, did_you_mean
 from mazejax.wrappers.time import TimeLimit
@@ -50,6 +50,15 @@ def make_acrobot(max_steps: int = 500, **numbers: float) -> TimeLimit:
     """Acrobot-v1; numbers are fields of `Acrobot` or `JointTorque`."""
     parts = (acrobot.Acrobot(), acrobot.AcrobotObservation(), acrobot.JointTorque())
     return _assemble(parts, max_steps, numbers)
+
+
+def make_t_maze(
+    max_steps: int | None = None, length: int = t_maze.TMaze.length, **numbers: float
+) -> TimeLimit:
+    """TMaze-v0, limited to 5 * length steps by default; numbers are fields of `TMaze`."""
+    core_env, observation = t_maze.TMaze(length=length), t_maze.TMazeObservation(length=length)
+    limit = 5 * length if max_steps is None else max_steps
+    return _assemble((core_env, observation, t_maze.UpDownLeftRight()), limit, numbers)
 
 
 def _with_time_limit(make: Callable[..., MazeEnv], max_steps: int) -> Callable[..., TimeLimit]:

@@ -7,9 +7,8 @@ import pytest
 
 import mazejax
 from mazejax import random
-from mazejax.algos import minibatch
+from mazejax.algos import batch, minibatch
 from mazejax.algos.a2c import A2C
-from mazejax.algos.actor_critic import Batch
 from mazejax.algos.base import Counter, update_key
 from mazejax.algos.ppo import PPO
 from mazejax.base import jit
@@ -34,8 +33,8 @@ def leaves_equal(one, other, **tolerance):
 
 
 def test_a2c_minimizes_minus_the_log_probability_times_the_advantage():
-    batch = Batch(None, None, None, None, jnp.array([2.0, -1.0]), jnp.zeros(2))
-    losses, parts = A2C_PROBE.policy_losses(jnp.array([-0.5, -1.0]), batch)
+    rows = batch.Batch(None, None, None, None, jnp.array([2.0, -1.0]), jnp.zeros(2))
+    losses, parts = A2C_PROBE.policy_losses(jnp.array([-0.5, -1.0]), rows)
     np.testing.assert_allclose(losses, [1.0, -1.0])
     assert parts == {}
 
@@ -47,7 +46,7 @@ def test_a2c_makes_one_step_along_the_gradient_of_the_whole_rollout():
 
     @jax.jit
     def by_hand(variables, optimizer, rollout):
-        batches = A2C_PROBE._batches(rollout)
+        batches = batch.from_rollout(A2C_PROBE, rollout)
         gradient = jax.grad(lambda v: A2C_PROBE.loss(v, batches)[0])(variables)
         return A2C_PROBE.descend(
             variables, optimizer, gradient, A2C_PROBE._learning_rate(Counter.zero())
@@ -89,9 +88,9 @@ def test_schedules_run_from_one_to_what_they_say(schedule, shares):
 def test_advantages_may_be_standardized_over_the_whole_batch():
     ppo = PPO_PROBE.replace(advantage_norm="batch")
     _, rollout, _ = collect(ppo, start(ppo, random.key(1)))
-    advantage = np.asarray(ppo._batches(rollout)["0"].advantage)
+    advantage = np.asarray(batch.from_rollout(ppo, rollout)["0"].advantage)
     np.testing.assert_allclose([advantage.mean(), advantage.std()], [0, 1], atol=1e-5)
-    plain = PPO_PROBE.replace(advantage_norm="none")._batches(rollout)["0"].advantage
+    plain = batch.from_rollout(PPO_PROBE.replace(advantage_norm="none"), rollout)["0"].advantage
     np.testing.assert_allclose(advantage, (plain - plain.mean()) / plain.std(), atol=1e-4)
 
 
@@ -103,7 +102,7 @@ def test_a_target_kl_ends_learning_from_the_rollout():
 
     @jax.jit
     def first_minibatch(state, rollout):
-        packed, unpack = minibatch.pack(ppo._batches(rollout))
+        packed, unpack = minibatch.pack(batch.from_rollout(ppo, rollout))
         key = jax.random.fold_in(update_key(state, "shuffle"), 0)
         rows = unpack(minibatch.shuffled_rows(packed, key, jnp.int32(0), 8))
         gradient, _ = ppo.gradient(state.variables, rows, ppo._entropy_weight(state.updates))
@@ -130,7 +129,7 @@ def test_values_of_the_delta_critic_build_on_those_before():
     ppo = PPO(env, critic="delta", num_minibatches=1, num_epochs=1, **SMALL)
     state = start(ppo, random.key(0))
     _, rollout, _ = collect(ppo, state)
-    batches = jax.jit(ppo._batches)(rollout)
+    batches = jax.jit(lambda rollout: batch.from_rollout(ppo, rollout))(rollout)
     selection, cutting = batches["selection"], batches["cutting"]
     raw = rollout.transitions["cutting"].value.reshape(-1)
     np.testing.assert_allclose(cutting.value, selection.value + raw, rtol=1e-5)

@@ -13,6 +13,7 @@ from mazejax.algos.ppo import PPO
 from mazejax.base import static
 from mazejax.envs.probe import ConstantReward, ExpensiveReset
 from mazejax.errors import ConfigError
+from mazejax.types import SINGLE_ACTOR
 
 ENV = ExpensiveReset(iterations=1, longest=8)
 
@@ -42,7 +43,7 @@ class Nothing(Algorithm):
             zeros = jnp.zeros(len(obs))
             return Acted(action, action, zeros, zeros, carry)
 
-        return {"0": act}
+        return {SINGLE_ACTOR: act}
 
 
 # --- counting -----------------------------------------------------------------------------

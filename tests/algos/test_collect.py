@@ -19,7 +19,7 @@ from mazejax.base import Pytree
 from mazejax.envs.base import Env, StateStep
 from mazejax.envs.vector import VectorEnv
 from mazejax.spaces.simple import Box, MultiBinary
-from mazejax.types import Array
+from mazejax.types import SINGLE_ACTOR, Array
 
 N, T = 20, 12
 NEVER = 10**6
@@ -88,7 +88,7 @@ def value_of(obs, memory):
     return 1000.0 * obs[..., 0] + 10.0 * obs[..., 2] + memory
 
 
-CRITICS = {"0": value_of}
+CRITICS = {SINGLE_ACTOR: value_of}
 
 
 def policies(ends):
@@ -103,7 +103,7 @@ def policies(ends):
         # What learners see differs from what the env takes.
         return Acted(flags + 10, flags, -obs[:, 1], value_of(obs, carry), carry + obs[:, 1] + 1)
 
-    return {"0": act}
+    return {SINGLE_ACTOR: act}
 
 
 @jax.jit
@@ -123,7 +123,9 @@ def single_step(root, row, episode, state, memory, ends):
     key = jax.random.fold_in(jax.random.fold_in(root, row), episode)
     now = jax.random.fold_in(key, env.time(state))
     obs = env.observe(state)
-    acted = policies(ends)["0"](random.stream(now, "policy")[None], obs[None], memory[None])
+    acted = policies(ends)[SINGLE_ACTOR](
+        random.stream(now, "policy")[None], obs[None], memory[None]
+    )
     acted = jax.tree.map(lambda leaf: leaf[0], acted)
     step = env.step(random.stream(now, "env"), state, acted.env_action)
     fresh = env.reset_state(first_key(root, row, episode + 1))
@@ -267,7 +269,9 @@ def test_the_memory_of_a_policy_may_be_a_tree_or_nothing():
     begin = {"h": jnp.zeros((2, 3)), "c": (jnp.ones(2),)}
     for carry in ((begin,), ((),), None):
         state = collecting.start(env, random.key(0), carry)
-        state, rollout, _ = collecting.collect(env, {"0": act}, {"0": value}, state, 3, carry)
+        state, rollout, _ = collecting.collect(
+            env, {SINGLE_ACTOR: act}, {SINGLE_ACTOR: value}, state, 3, carry
+        )
         # Truncated after two steps, so the memory has one step since its beginning.
         assert rollout.transitions["0"].truncated[:, 0].tolist() == [False, True, False]
         wanted = ((),) if carry is None else carry

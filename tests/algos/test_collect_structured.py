@@ -123,8 +123,9 @@ def policy(step_key):
     return act
 
 
-POLICIES = {step_key: policy(step_key) for step_key in NUMBERS}
-CRITICS = {step_key: critic(step_key) for step_key in NUMBERS}
+ACTORS = ENVS["own rewards"].actors
+POLICIES = {actor: policy(actor.step_key) for actor in ACTORS}
+CRITICS = {actor: critic(actor.step_key) for actor in ACTORS}
 BEGIN = tuple(
     jnp.full((N, *axes), number, jnp.float32)
     for axes, number in (((), 5), ((AGENTS,), 6), ((), 7), ((), 8))
@@ -156,7 +157,7 @@ def substep(env, episode_key, state, memory):
     policy_key = keys.moment_key(*moment, "policy")
     if actor.agent_id is None:
         policy_key = jax.vmap(jax.random.fold_in, (None, 0))(policy_key, jnp.arange(AGENTS))
-    acted = POLICIES[actor.step_key](policy_key, obs, memory)
+    acted = POLICIES[actor](policy_key, obs, memory)
     step = env.step(keys.moment_key(*moment, "env"), state, acted.env_action)
     return obs, acted, env.actor_active(state), step
 
@@ -165,8 +166,8 @@ def substep(env, episode_key, state, memory):
 def seen_at_the_end(env, state, memories):
     """What each actor would think of a state at the end of a flat step."""
     return [
-        CRITICS[key](env.observe(env.at_substep(state, i)), memory)
-        for i, ((key, _), memory) in enumerate(zip(SLOTS, memories, strict=True))
+        CRITICS[actor](env.observe(env.at_substep(state, i)), memory)
+        for i, (actor, memory) in enumerate(zip(ACTORS, memories, strict=True))
     ]
 
 

@@ -13,7 +13,7 @@ from mazejax import random
 from mazejax.algos import es
 from mazejax.algos.base import update_key
 from mazejax.algos.collect import run_episodes
-from mazejax.algos.es import ES, MLPPolicy
+from mazejax.algos.es import ES
 from mazejax.base import Pytree, static
 from mazejax.envs.base import flag
 from mazejax.envs.conversion import ActionConversion, ObservationConversion
@@ -23,6 +23,7 @@ from mazejax.envs.probe import ActionReward, ConstantReward, EndlessReward
 from mazejax.envs.reset_params import ResetParams, SuccessGatedCurriculum
 from mazejax.envs.vector import VectorEnv
 from mazejax.errors import ConfigError, EnvError
+from mazejax.networks.template import MLPPolicy
 from mazejax.runners.run_context import RunContext
 from mazejax.spaces import Box, Discrete
 from mazejax.types import ActorID
@@ -70,7 +71,7 @@ def test_ranks_do_not_depend_on_the_scale_and_put_nan_last():
 
 
 def test_members_of_a_pair_are_the_center_plus_and_minus_the_same_noise():
-    noise = es.draw_noise(random.key(0), 4, 7)
+    noise = es.draw_noise(random.key(0), jnp.arange(4), 7)
     members = np.asarray(es.mirrored(jnp.zeros(7), noise, 0.3))
     assert members.shape == (2, 4, 7)
     np.testing.assert_array_equal(members[0], -members[1])
@@ -81,10 +82,10 @@ def test_members_of_a_pair_are_the_center_plus_and_minus_the_same_noise():
 
 
 def test_noise_is_standard_normal_and_a_pairs_own():
-    noise = np.asarray(es.draw_noise(random.key(1), 200, 500))
+    noise = np.asarray(es.draw_noise(random.key(1), jnp.arange(200), 500))
     assert abs(noise.mean()) < 0.02 and abs(noise.std() - 1.0) < 0.02
     assert np.abs(np.corrcoef(noise) - np.eye(200)).max() < 0.3
-    fewer = es.draw_noise(random.key(1), 3, 500)
+    fewer = es.draw_noise(random.key(1), jnp.arange(3), 500)
     np.testing.assert_allclose(fewer, noise[:3], rtol=1e-6)
 
 
@@ -102,7 +103,7 @@ def test_the_estimate_converges_to_the_gradient_of_a_quadratic():
 
     with jax.numpy_rank_promotion("allow"):
         for num in (100, 10_000):
-            noise = es.draw_noise(random.key(num), num, size)
+            noise = es.draw_noise(random.key(num), jnp.arange(num), size)
             members = es.mirrored(jnp.asarray(center), noise, stddev)
             estimate = np.asarray(es.estimate_gradient(fitness(members), noise, stddev))
             error = np.linalg.norm(estimate - true) / np.linalg.norm(true)
@@ -143,7 +144,7 @@ def test_each_member_plays_its_own_episodes():
     state = algorithm.init(random.key(3))
     episodes = jax.jit(algorithm.collect)(state)[2]
     center, unravel = ravel_pytree(state.variables)
-    noise = es.draw_noise(update_key(state, "noise"), 3, center.size)
+    noise = es.draw_noise(update_key(state, "noise"), jnp.arange(3), center.size)
     members = es.mirrored(center, noise, 2.0)
 
     @jax.jit
@@ -164,7 +165,7 @@ def test_one_update_follows_the_equations():
     )
     state, new_state, metrics = updated(algorithm)
     theta = np.asarray(ravel_pytree(state.variables)[0])
-    noise = np.asarray(es.draw_noise(update_key(state, "noise"), 3, theta.size))
+    noise = np.asarray(es.draw_noise(update_key(state, "noise"), jnp.arange(3), theta.size))
     returns = np.asarray(jax.jit(algorithm.collect)(state)[2].returns)[..., 0]
     ranks = centered_ranks_by_counting(returns)
     gradient = (ranks[0] - ranks[1]) @ noise / (6 * 0.1)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from mazejax import random
+from mazejax.algos import batch as batches
 from mazejax.algos import losses, minibatch
 from mazejax.algos.base import Counter
 from mazejax.algos.metrics import merge_rows
-from mazejax.algos.ppo import PPO, Batch
+from mazejax.algos.ppo import PPO
 from mazejax.base import jit
 from mazejax.envs.base import Env, StateStep, flag
 from mazejax.envs.probe import (
@@ -214,7 +215,8 @@ def test_advantages_of_a_rollout_are_those_worked_by_hand_with_both_kinds_of_end
         value=np.full((3, 2), 2.0),
     )
     next_value = np.array([[2.0, 2.0], [8.0, 8.0], [8.0, 8.0]])
-    batch = algorithm._batches(Rollout({"0": steps}, {"0": next_value}))["0"]
+    rollout = Rollout({"0": steps}, {"0": next_value})
+    batch = batches.from_rollout(algorithm, rollout)["0"]
     # t=2: 1 + .5 * 8 - 2 = 3. Env 0, truncated at t=1: 1 + .5 * 8 - 2 = 3, and t=0:
     # 1 + .5 * 2 - 2 + .5 * 3 = 1.5. Env 1, terminated: 1 - 2 = -1, and t=0: 0 + .5 * -1 = -.5
     np.testing.assert_array_equal(batch.advantage, [1.5, -0.5, 3.0, -1.0, 3.0, 3.0])
@@ -247,7 +249,7 @@ loss_gradient = jit(
     lambda algorithm, variables, batch: jax.grad(algorithm.loss, has_aux=True)(variables, batch)
 )
 
-BATCH = Batch(
+BATCH = batches.Batch(
     obs=jnp.ones((2, 1)),
     action=jnp.array([1, 0]),
     log_prob=jnp.log(jnp.array([0.5, 0.25])),
@@ -302,7 +304,9 @@ def test_the_value_loss_is_clipped_on_request():
 def test_the_gradient_agrees_with_finite_differences():
     algorithm = PPO(ObservationActionReward(continuous=True), network=MLPActorCritic((3,)))
     numbers = np.random.default_rng(0).normal(size=(6, 8, 1)).astype(np.float32)
-    batch = Batch(numbers[0], numbers[1], -1.5 + 0.01 * numbers[2, :, 0], *numbers[3:, :, 0])
+    batch = batches.Batch(
+        numbers[0], numbers[1], -1.5 + 0.01 * numbers[2, :, 0], *numbers[3:, :, 0]
+    )
     network = algorithm.actor_critics["0"]
     variables, shape = jax.flatten_util.ravel_pytree({"0": network.init(random.key(0))})
     # Larger weights than at the beginning, so that every one of them matters.
@@ -320,7 +324,9 @@ def test_the_gradient_in_chunks_is_that_of_the_whole_minibatch(rows):
     assert (minibatch.chunk_size(rows) < rows) == (rows == 6000)
     numbers = np.random.default_rng(1).normal(size=(6, rows)).astype(np.float32)
     action = (numbers[0] > 0).astype(np.int32)
-    batch = Batch(numbers[0, :, None], action, np.log(0.5) + 0.1 * numbers[1], *numbers[2:5])
+    batch = batches.Batch(
+        numbers[0, :, None], action, np.log(0.5) + 0.1 * numbers[1], *numbers[2:5]
+    )
     algorithm = LINEAR.replace(num_envs=rows, num_steps=1, num_minibatches=1)
     chunked = jax.jit(algorithm.gradient)(linear_variables(), {"0": batch})
     standardized = batch._replace(advantage=losses.standardize(batch.advantage))
@@ -352,7 +358,7 @@ def weighted_batch(rows, active):
     """Rows with weights of 0 and 1, and numbers that must not matter where they are 0."""
     numbers = np.random.default_rng(2).normal(size=(6, rows)).astype(np.float32)
     valued = active | (np.arange(rows) % 3 == 0)
-    return Batch(
+    return batches.Batch(
         obs=numbers[0, :, None],
         action=(numbers[0] > 0).astype(np.int32),
         log_prob=np.where(active, np.log(0.5) + 0.1 * numbers[1], -1e4),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mazejax import random
+from mazejax.algos import batch
 from mazejax.algos.metrics import merge_rows
 from mazejax.algos.ppo import PPO
 from mazejax.base import static
@@ -331,7 +332,7 @@ def test_rollouts_under_masks_have_finite_probabilities_that_the_loss_repeats():
     np.testing.assert_allclose(repeated, steps.log_prob, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_less(output.distribution.entropy(), np.log(2) + 1e-6)
     gradient, parts = jax.jit(jax.grad(algorithm.loss, has_aux=True))(
-        state.variables, algorithm._batches(rollout)
+        state.variables, batch.from_rollout(algorithm, rollout)
     )
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((gradient, parts)))
     assert abs(parts["policy/approx_kl"]) < 1e-6 and parts["policy/clip_fraction"] == 0

@@ -1,4 +1,4 @@
-"""Return and advantage estimators against hand-worked numbers, plain loops and rlax."""
+"""Return and advantage estimators against hand-worked numbers and plain loops."""
 
 import hypothesis
 import hypothesis.extra.numpy as arrays
@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import rlax
 
 from mazejax.algos import returns
 
@@ -15,7 +14,6 @@ T, N = 12, 3
 NO = np.zeros((T, N), bool)
 
 gae = jax.jit(returns.gae)
-rlax_gae = jax.jit(rlax.truncated_generalized_advantage_estimation)
 
 
 @st.composite
@@ -42,24 +40,6 @@ def by_double_loop(reward, value, next_value, terminated, truncated, gamma, lamb
                 weight *= gamma * lambda_
                 if terminated[k, i] or truncated[k, i]:
                     break
-    return advantage
-
-
-def by_rlax(reward, value, next_value, terminated, truncated, gamma, lambda_):
-    """rlax knows no truncation: one call per piece, each with its own bootstrap value."""
-    advantage = np.zeros((T, N))
-    for i in range(N):
-        begin = 0
-        for t in range(T):
-            if t < T - 1 and not (terminated[t, i] or truncated[t, i]):
-                continue
-            # rlax reads v(s_{t+1}) from the piece itself, so inside it next_value is value.
-            values = np.append(value[begin : t + 1, i], next_value[t, i])
-            discount = np.full(t + 1 - begin, gamma, np.float32)
-            discount[-1] *= not terminated[t, i]
-            piece = rlax_gae(reward[begin : t + 1, i], discount, lambda_, values)
-            advantage[begin : t + 1, i] = piece
-            begin = t + 1
     return advantage
 
 
@@ -96,18 +76,6 @@ def test_termination_has_no_bootstrap_whether_or_not_the_clock_ended_too(truncat
 def test_gae_equals_the_sum_of_td_errors_for_any_pattern_of_ends(trace, gamma, lambda_):
     expected = by_double_loop(*trace, gamma, lambda_)
     np.testing.assert_allclose(gae(*trace, gamma, lambda_), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_gae_equals_rlax_called_for_each_episode():
-    random = np.random.default_rng(0)
-    for _ in range(4):
-        reward, value, bootstrap = random.normal(size=(3, T, N)).astype(np.float32)
-        terminated, truncated = random.random((2, T, N)) < 0.2
-        following = np.concatenate([value[1:], bootstrap[:1]])
-        next_value = np.where(truncated, bootstrap, following)
-        trace = reward, value, next_value, terminated, truncated
-        expected = by_rlax(*trace, 0.97, 0.9)
-        np.testing.assert_allclose(gae(*trace, 0.97, 0.9), expected, rtol=1e-5, atol=1e-6)
 
 
 @hypothesis.given(traces(), rates)
@@ -280,6 +248,137 @@ def test_an_episode_may_end_while_the_actor_is_inactive(terminated, truncated, f
         gae_lambda=0.5,
     )
     np.testing.assert_array_equal(advantage, [first, waiting - 50, 1.5])
+
+
+# --- V-trace, lambda-returns, n-step returns -------------------------------------------------
+
+vtrace = jax.jit(returns.vtrace)
+lambda_returns = jax.jit(returns.lambda_returns)
+n_step_returns = jax.jit(returns.n_step_returns, static_argnums=5)
+
+ratios = arrays.arrays(
+    np.float32, (T, N), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0, 4.0])
+)
+
+
+def vtrace_by_double_loop(trace, ratio, gamma, lambda_, rho_clip, c_clip):
+    """Targets by the sum in the paper's equation 1, and advantages from the targets."""
+    reward, value, next_value, terminated, truncated = trace
+    ended = terminated | truncated
+    target, advantage = np.zeros((2, T, N))
+    for t, i in np.ndindex(T, N):
+        target[t, i], weight = value[t, i], 1.0
+        for k in range(t, T):
+            rho = min(rho_clip, float(ratio[k, i]))
+            following = 0.0 if terminated[k, i] else float(next_value[k, i])
+            error = float(reward[k, i]) + gamma * following - float(value[k, i])
+            target[t, i] += weight * rho * error
+            weight *= gamma * lambda_ * min(c_clip, float(ratio[k, i]))
+            if ended[k, i]:
+                break
+    for t, i in np.ndindex(T, N):
+        following = 0.0 if terminated[t, i] else float(next_value[t, i])
+        if t < T - 1 and not ended[t, i]:
+            following += lambda_ * (target[t + 1, i] - float(value[t + 1, i]))
+        worth = float(reward[t, i]) + gamma * following
+        advantage[t, i] = min(rho_clip, float(ratio[t, i])) * (worth - float(value[t, i]))
+    return target, advantage
+
+
+@hypothesis.given(traces(), ratios, rates, rates, st.sampled_from([(1.0, 1.0), (2.0, 0.5)]))
+def test_vtrace_equals_the_sum_of_weighted_td_errors_for_any_pattern_of_ends(
+    trace, ratio, gamma, lambda_, clips
+):
+    expected = vtrace_by_double_loop(trace, ratio, gamma, lambda_, *clips)
+    found = vtrace(*trace, ratio, gamma, lambda_, *clips)
+    np.testing.assert_allclose(found.target, expected[0], rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(found.advantage, expected[1], rtol=1e-5, atol=1e-4)
+
+
+def test_vtrace_is_the_one_worked_by_hand():
+    # Clipped at 1, ratios 2, .5, 1 count as 1, .5, 1; t=2: x = 1 + .5 * 8 - 1 = 4, A = 4.
+    # t=1: d = 2 + .5 * 1 - 3 = -.5, x = .5 * -.5 + .5 * .5 * 4 = .75, A = .5 * (-.5 + .5 * 4)
+    # t=0: d = 1 + .5 * 3 - 2 = .5, x = .5 + .5 * .75 = .875, A = .5 + .5 * .75
+    found = vtrace(
+        reward=jnp.array([1.0, 2.0, 1.0]),
+        value=jnp.array([2.0, 3.0, 1.0]),
+        next_value=jnp.array([3.0, 1.0, 8.0]),
+        terminated=jnp.zeros(3, bool),
+        truncated=jnp.zeros(3, bool),
+        ratio=jnp.array([2.0, 0.5, 1.0]),
+        gamma=0.5,
+    )
+    np.testing.assert_array_equal(found.target, [2.875, 3.75, 5.0])
+    np.testing.assert_array_equal(found.advantage, [0.875, 0.75, 4.0])
+
+
+@hypothesis.given(traces(), rates, rates)
+def test_vtrace_of_the_policy_itself_is_gae(trace, gamma, lambda_):
+    found = vtrace(*trace, np.ones((T, N), np.float32), gamma, lambda_)
+    advantage = gae(*trace, gamma, lambda_)
+    np.testing.assert_allclose(found.advantage, advantage, rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(found.target, trace[1] + advantage, rtol=1e-6, atol=1e-5)
+
+
+@hypothesis.given(traces(), traces(), ratios, st.integers(0, T - 2), st.booleans(), st.booleans())
+def test_vtrace_and_returns_of_one_episode_do_not_depend_on_the_next(
+    trace, other, ratio, last, terminated, truncated
+):
+    trace[3][last], trace[4][last] = terminated, truncated or not terminated
+    # What would have followed a termination must not be read either.
+    trace[2][last] = np.where(trace[3][last], np.nan, trace[2][last])
+    whole, another = (*trace, ratio), (*other, ratio[::-1])
+    mixed = [
+        np.concatenate([x[: last + 1], y[last + 1 :]]) for x, y in zip(whole, another, strict=True)
+    ]
+
+    def estimates(reward, value, next_value, terminated, truncated, ratio):
+        steps = reward, next_value, terminated, truncated
+        found = (
+            *vtrace(reward, value, *steps[1:], ratio, 0.9, 0.9),
+            lambda_returns(*steps, 0.9, 0.9),
+        )
+        return [estimate[: last + 1] for estimate in (*found, n_step_returns(*steps, 0.9, 3))]
+
+    for before, after in zip(estimates(*whole), estimates(*mixed), strict=True):
+        np.testing.assert_array_equal(before, after)
+        assert np.isfinite(before).all()
+
+
+@hypothesis.given(traces(), rates, rates)
+def test_lambda_returns_are_gae_plus_values_that_belong_together(trace, gamma, lambda_):
+    reward, value, next_value, terminated, truncated = trace
+    following = np.concatenate([value[1:], next_value[-1:]])
+    next_value = np.where(truncated, next_value, following)
+    found = lambda_returns(reward, next_value, terminated, truncated, gamma, lambda_)
+    expected = gae(reward, value, next_value, terminated, truncated, gamma, lambda_) + value
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def n_steps_by_double_loop(reward, next_value, terminated, truncated, gamma, num_steps):
+    found = np.zeros((T, N))
+    for t, i in np.ndindex(T, N):
+        discount = 1.0
+        for k in range(t, T):
+            found[t, i] += discount * float(reward[k, i])
+            discount *= gamma
+            if terminated[k, i]:
+                break
+            if truncated[k, i] or k == min(t + num_steps, T) - 1:
+                found[t, i] += discount * float(next_value[k, i])
+                break
+    return found
+
+
+@pytest.mark.parametrize("num_steps", [1, 3, T, 2 * T])
+@hypothesis.given(trace=traces(), gamma=rates)
+def test_n_step_returns_equal_the_sum_of_rewards_for_any_pattern_of_ends(num_steps, trace, gamma):
+    reward, _, next_value, terminated, truncated = trace
+    steps = reward, next_value, terminated, truncated, gamma
+    found, expected = n_step_returns(*steps, num_steps), n_steps_by_double_loop(*steps, num_steps)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    if num_steps >= T:
+        np.testing.assert_allclose(found, lambda_returns(*steps, 1.0), rtol=1e-6, atol=1e-5)
 
 
 # --- the scan, and how well values are predicted --------------------------------------------

@@ -1,5 +1,6 @@
 """Curves become figures without a display and without pyplot."""
 
+import itertools
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from mazejax.errors import ConfigError
-from mazejax.rendering.plots import Curve, plot_curves
+from mazejax.rendering.plots import Curve, plot_comparison, plot_curves
 
 
 def test_a_figure_holds_the_curves_their_bands_and_their_labels():
@@ -93,3 +94,63 @@ def test_neither_pyplot_nor_a_display_is_touched():
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
     assert result.stdout.strip() == "False"
+
+
+# --- comparisons --------------------------------------------------------------------------
+
+
+def test_a_comparison_shows_curves_and_beside_them_the_score_of_each():
+    x = np.arange(4.0)
+    figure = plot_comparison(
+        {"fast": Curve(x, x * 2, x, x * 3), "slow": (x, x)},
+        {"fast": (6.0, 5.0, 7.0), "slow": (3.0, 2.5, 3.0)},
+        score_label="final", title="two",
+    )  # fmt: skip
+    left, right = figure.axes
+    assert [line.get_label() for line in left.lines] == ["fast", "slow"]
+    assert len(left.collections) == 1 and left.get_ylabel() == "episode return"
+    bars, dots = right.lines[0::2], right.lines[1::2]
+    assert [list(bar.get_xdata()) for bar in bars] == [[5.0, 7.0], [2.5, 3.0]]
+    assert [list(dot.get_xdata()) for dot in dots] == [[6.0], [3.0]]
+    assert [text.get_text() for text in right.get_yticklabels()] == ["fast", "slow"]
+    bottom, top = right.get_ylim()
+    assert bottom > top, "the first is on top"
+    for line, bar, dot in zip(left.lines, bars, dots, strict=True):
+        assert line.get_color() == bar.get_color() == dot.get_color()
+    assert right.get_xlabel() == "final" and figure.get_suptitle() == "two"
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_many_long_labels_of_a_comparison_are_all_within_the_figure_and_apart():
+    labels = [
+        f"learning_rate={i / 1000}, ent_coef=0.01, network.hidden=(64, 64)" for i in range(20)
+    ]
+    figure = plot_comparison(
+        {label: ([0, 1], [0, i]) for i, label in enumerate(labels)},
+        {label: (i, i - 1, i + 1) for i, label in enumerate(labels)},
+    )
+    figure.draw_without_rendering()
+    left, right = figure.axes
+    boxes = [text.get_window_extent() for text in right.get_yticklabels()]
+    assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+    assert all(low.y1 <= high.y0 for high, low in itertools.pairwise(boxes))
+    assert left.get_window_extent().width > figure.bbox.width / 4
+    looks = {
+        (bar.get_color(), bar.get_linestyle(), dot.get_markerfacecolor() == "white")
+        for bar, dot in zip(right.lines[0::2], right.lines[1::2], strict=True)
+    }
+    assert len(looks) == 20
+
+
+def test_scores_that_are_nan_leave_their_row_empty():
+    nan = float("nan")
+    figure = plot_comparison(
+        {"a": ([0], [nan]), "b": ([0], [nan])}, dict.fromkeys("ab", (nan,) * 3)
+    )
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("scores", [{}, {"b": (1, 0, 2)}, {"a": (1, 0, 2), "b": (1, 0, 2)}])
+def test_scores_of_other_series_are_refused(scores):
+    with pytest.raises(ConfigError, match="expected the same labels, one at least"):
+        plot_comparison({"a": ([0, 1], [0, 1])}, scores)

@@ -4,5 +4,11 @@ from mazejax._lazy import lazy_names
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
-    {"brax": "mazejax.envs.bridges.brax", "gymnax": "mazejax.envs.bridges.gymnax"},
+    {
+        "HostEnvSpec": "mazejax.envs.bridges.host_spec",
+        "HostVectorEnv": "mazejax.envs.bridges.gymnasium",
+        "brax": "mazejax.envs.bridges.brax",
+        "gymnasium": "mazejax.envs.bridges.gymnasium",
+        "gymnax": "mazejax.envs.bridges.gymnax",
+    },
 )

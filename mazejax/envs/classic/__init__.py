@@ -1,4 +1,4 @@
-"""The five classic control tasks, with Gymnasium's ids, numbers and limits."""
+"""The five classic control tasks, with Gymnasium's ids, numbers and limits, and the T-maze."""
 
 from mazejax._lazy import lazy_names
 
@@ -22,6 +22,10 @@ __getattr__, __dir__, __all__ = lazy_names(
         "PendulumState": "mazejax.envs.classic.pendulum",
         "PendulumTorque": "mazejax.envs.classic.pendulum",
         "PushLeftOrRight": "mazejax.envs.classic.cartpole",
+        "TMaze": "mazejax.envs.classic.t_maze",
+        "TMazeObservation": "mazejax.envs.classic.t_maze",
+        "TMazeState": "mazejax.envs.classic.t_maze",
         "Throttle": "mazejax.envs.classic.mountain_car",
+        "UpDownLeftRight": "mazejax.envs.classic.t_maze",
     },
 )

@@ -103,6 +103,30 @@ def draw_acrobot(theta1: float, theta2: float) -> Scene:
     return Scene(bounds=(-2.2, -2.2, 2.2, 2.2), shapes=shapes, background=_BACKGROUND)
 
 
+def draw_t_maze(position: int, side: int, cue: int, length: int) -> Scene:
+    """A corridor of `length` cells and the two arms at its end, from above, y up.
+
+    The agent is `position` cells from the left end, or in the arm of its side: 1 is up, -1
+    down. In the first cell an arrow shows the cue, in the arm that it means lies the prize.
+    """
+    left, inner, right = -0.5, length - 0.5, length + 0.5
+    upper = [(left, 0.5), (inner, 0.5), (inner, 1.5), (right, 1.5)]
+    walls = [*upper, *((x, -y) for x, y in reversed(upper))]
+    prize = (222, 184, 20)
+    arrow = [(-0.28, -0.12 * cue), (0.28, -0.12 * cue), (0.0, 0.34 * cue)]
+    shapes = (
+        _polygon(_FAINT, *walls),
+        *(_line(_BACKGROUND, 0.04, (x + 0.5, -0.5), (x + 0.5, 0.5)) for x in range(length)),
+        *(_line(_BACKGROUND, 0.04, (inner, y), (right, y)) for y in (-0.5, 0.5)),
+        _line(_INK, 0.08, (left, 0.0), *walls, (left, 0.0)),  # not from a corner: it would be open
+        _disc((129, 132, 203), 0.36, (position, side)),
+        _disc(prize, 0.2, (length, cue)),
+        _polygon(prize, *arrow),
+    )
+    bounds = (-1.0, -1.9, length + 1.0, 1.9)
+    return Scene(bounds=bounds, shapes=shapes, background=_BACKGROUND)
+
+
 def _torque_arrow(share: float) -> tuple[Shape, ...]:
     """Arc from the top of the circle around the axle, share of the largest torque long."""
     sweep = -max(-1.0, min(1.0, share)) * 2.0 * math.pi / 3.0

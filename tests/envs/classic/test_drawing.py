@@ -10,11 +10,13 @@ from mazejax.envs.classic.drawing import (
     draw_cartpole,
     draw_mountain_car,
     draw_pendulum,
+    draw_t_maze,
 )
 from mazejax.rendering.rasterizer import rasterize
 
 ROD, LINK, POLE = (204, 77, 77), (0, 178, 184), (202, 152, 101)
 INK, GREY, FLAG = (45, 48, 54), (128, 133, 142), (222, 184, 20)
+AGENT = (129, 132, 203)
 CAR = (-1.2, 0.6)
 
 
@@ -101,6 +103,29 @@ def test_the_acrobot_hangs_at_zero_and_adds_its_angles():
 def test_the_acrobots_line_is_its_goal():
     ((left, right),) = joints(draw_acrobot(0.0, 0.0), INK)
     assert left[1] == right[1] == 1.0  # -cos(theta1) - cos(theta1 + theta2) > 1
+
+
+@pytest.mark.parametrize("cue", [1, -1])
+def test_the_agent_of_the_t_maze_is_where_its_state_says_and_so_is_the_prize(cue):
+    for position, side in ((1, 0), (4, 0), (4, -cue)):
+        scene = draw_t_maze(position, side, cue, length=4)
+        assert centre(scene, AGENT) == pytest.approx((position, side), abs=0.02)
+        (prize,) = [shape for shape in scene.shapes if shape.color == FLAG and shape.width]
+        assert prize.points == ((4, cue),)
+    found = draw_t_maze(4, cue, cue, length=4)
+    assert found.shapes.index(prize) > [shape.color for shape in found.shapes].index(AGENT)
+
+
+def test_an_arrow_in_the_first_cell_of_the_t_maze_points_to_the_prize():
+    for cue in (1, -1):
+        scene = draw_t_maze(2, 0, cue, length=4)
+        (arrow,) = [s for s in scene.shapes if s.kind == "polygon" and s.color == FLAG]
+        height = {x: y for x, y in arrow.points}
+        assert sorted(height) == [-0.28, 0.0, 0.28]
+        assert (height[0.0] - height[0.28]) * cue > 0
+    for length in (1, 10):
+        left, bottom, right, top = draw_t_maze(0, 0, 1, length).bounds
+        assert left < -0.5 and right > length + 0.5 and bottom < -1.5 and top > 1.5
 
 
 def test_drawings_are_equal_by_value_and_hashable():
