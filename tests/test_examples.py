@@ -35,3 +35,10 @@ def test_an_env_is_written_checked_and_trained_in_under_a_hundred_lines(tmp_path
 def test_beam_search_saves_the_raw_pieces_that_greedy_cuts_waste(tmp_path):
     out = run("beam_search", tmp_path)
     assert out.split() == ["GreedyPolicy", "-46", "BeamSearch", "-31"]
+
+
+@pytest.mark.timeout(180)
+def test_a_gymnasium_env_trains_a_policy_that_balances_in_both_worlds(tmp_path):
+    out = run("gymnasium_env", tmp_path)
+    returns = [float(r) for r in re.findall(r"return (\d+\.\d) ±", out)]
+    assert len(returns) == 2 and min(returns) > 475

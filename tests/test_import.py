@@ -22,6 +22,7 @@ WITHOUT_JAX = [
     "mazejax.spaces.simple",
     "mazejax.spaces.composite",
     "mazejax.spaces.convert",
+    "mazejax.envs.bridges.gymnasium",
 ]
 HEAVY = {"jax", "jaxlib", "flax", "gymnax", "gymnasium", "hydra", "matplotlib", "orbax", "PIL"}
 

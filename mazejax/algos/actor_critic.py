@@ -94,6 +94,11 @@ class ActorCriticAlgorithm(Algorithm):
             check_choice(self, name, _SCHEDULES)
         check_choice(self, "critic", _CRITICS)
         check_choice(self, "advantage_norm", _ADVANTAGE_NORMS)
+        if self.network_per == "actor" and getattr(self.network, "central_critic", False):
+            raise ConfigError(
+                "network_per: 'actor' gives each agent a critic of its own, which network."
+                "central_critic makes one of all; set one of the two"
+            )
         agents = [actor.agent_id for actor in self.env.actors]
         if self.critic == "delta" and (None in agents or len(agents) > len(self.env.agent_counts)):
             raise ConfigError(
@@ -114,22 +119,29 @@ class ActorCriticAlgorithm(Algorithm):
     def init(self, key: Key) -> TrainState:
         """Fresh weights and freshly reset envs."""
         key = random.as_key(key)
+        envs_key, carry = random.stream(key, "envs"), self.initial_carry(self.num_envs)
+        return self.init_learner(key).replace(
+            collect=collecting.start(self.vector_env, envs_key, carry)
+        )
+
+    def init_learner(self, key: Key) -> TrainState:
+        """Fresh weights, and no envs: for rollouts that come from elsewhere."""
+        key = random.as_key(key)
         variables = self.init_variables(key)
+        scaled = self.normalize_reward
         return TrainState(
             variables=variables,
             optimizer=self._optimizer().init(acting.weights_of(variables)),
-            collect=collecting.start(
-                self.vector_env, random.stream(key, "envs"), self.initial_carry(self.num_envs)
-            ),
+            collect=None,
             key=key,
             updates=Counter.zero(),
-            rewards=RewardStatistics.start(self.env, self.num_envs)
-            if self.normalize_reward
-            else None,
+            rewards=RewardStatistics.start(self.env, self.num_envs) if scaled else None,
         )
 
     def collect(self, state: TrainState) -> tuple[CollectState, Rollout, Episodes]:
         """The next rollout, [T, N, ...]."""
+        if state.collect is None:
+            raise ConfigError("collect: this state keeps no envs; make it with init(key)")
         return collecting.collect(
             self.vector_env,
             self.policies(state.variables),

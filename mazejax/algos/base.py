@@ -65,8 +65,8 @@ class TrainState(Pytree):
     """Of the networks by step key: weights, and statistics of observations if they keep any."""
     optimizer: PyTree
     """The optimizer's state."""
-    collect: CollectState
-    """Env states, observations, memories, running episodes."""
+    collect: CollectState | None
+    """Env states, observations, memories, running episodes; None where no envs are kept."""
     key: Key
     """Root of everything that the learner draws."""
     updates: Counter
@@ -117,7 +117,7 @@ class Algorithm(Pytree):
             metrics = devices.merge_metrics(metrics, self.axis_name)
         return state, metrics
 
-    def collect(self, state: TrainState) -> tuple[CollectState, Rollout, Episodes]:
+    def collect(self, state: TrainState) -> tuple[CollectState | None, Rollout, Episodes]:
         """The next rollout, [T, N, ...], and the episodes that ended in it."""
         raise NotImplementedError
 

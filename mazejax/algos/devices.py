@@ -63,7 +63,7 @@ def state_specs(state: "TrainState") -> Any:
         return jax.tree.map(lambda _: PartitionSpec(AXIS), tree)
 
     specs = everywhere(state)
-    if jax.tree.leaves(state.collect):
+    if state.collect is not None:
         envs = state.collect.envs
         collect = by_env(state.collect)
         alike = collect.envs.replace(root=everywhere(envs.root), pool=everywhere(envs.pool))

@@ -132,7 +132,7 @@ class ES(Algorithm):
             variables=variables,
             optimizer=self._optimizer().init(acting.weights_of(variables)),
             # Each generation resets its own envs, so that nothing is carried from one to the next.
-            collect=CollectState(*[()] * 5),  # type: ignore[arg-type]
+            collect=None,
             key=key,
             updates=Counter.zero(),
         )
@@ -175,7 +175,7 @@ class ES(Algorithm):
         )
         return new_state, metrics
 
-    def collect(self, state: TrainState) -> tuple[CollectState, Rollout, Episodes]:
+    def collect(self, state: TrainState) -> tuple[CollectState | None, Rollout, Episodes]:
         """The episodes of the coming generation, [2, P / 2, E]; there is no rollout to keep."""
         return state.collect, Rollout({}, {}), self._play(state, self._noise(state))[0]
 

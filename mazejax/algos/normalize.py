@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from mazejax.algos.credit import has_own_rewards
 from mazejax.base import Pytree
 from mazejax.envs.base import Env
-from mazejax.networks.normalization import RunningStatistics
+from mazejax.networks.normalization import CLIP, RunningStatistics
 from mazejax.types import Array, Rollout
 
 _EPSILON = 1e-8
@@ -23,7 +23,8 @@ class RewardStatistics(Pytree):
     """How far discounted returns spread: one number, for all streams of reward together.
 
     A stream is the reward of a flat step, or that of each slot where slots have rewards of
-    their own. As `VecNormalize` of OpenAI baselines does it.
+    their own. As `VecNormalize` of OpenAI baselines does it, whose clipping keeps first
+    rewards after long silence, and returns that are always the same, from being huge.
     """
 
     statistics: RunningStatistics
@@ -46,6 +47,7 @@ class RewardStatistics(Pytree):
     ) -> tuple[Self, Rollout]:
         """The statistics with a rollout [T, N, ...] counted in, and it with scaled rewards.
 
+        No scaled reward is larger than `normalization.CLIP`.
         Inside `shard_map` the name of the mesh axis counts the rollouts of all devices.
         """
         steps = list(rollout.transitions.values())
@@ -63,7 +65,8 @@ class RewardStatistics(Pytree):
         statistics = self.statistics.add(returns, axis_name=axis_name)
         factor = jax.lax.rsqrt(statistics.variance + _EPSILON)
         scaled = {
-            key: s.replace(reward=s.reward * factor) for key, s in rollout.transitions.items()
+            key: s.replace(reward=jnp.clip(s.reward * factor, -CLIP, CLIP))
+            for key, s in rollout.transitions.items()
         }
         return type(self)(statistics, last), rollout.replace(transitions=scaled)
 

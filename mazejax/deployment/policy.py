@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import numpy as np
 
 from mazejax import random
 from mazejax.errors import ConfigError, did_you_mean
@@ -75,12 +76,14 @@ class Policy:
         network, variables = self.networks[step_key], self.variables[step_key]
         if isinstance(network, ActorCritic):
             return network, variables
-        if not isinstance(agent, int) or agent not in range(network.num_sets):
+        known = range(network.num_sets)
+        is_bool = isinstance(agent, bool)
+        if is_bool or not isinstance(agent, (int, np.integer)) or agent not in known:
             raise ConfigError(
                 f"policy.act: agent: got {agent!r}, but each of {step_key!r} has a network of its "
                 f"own; choose from 0 to {network.num_sets - 1}"
             )
-        return network.network, network.of(variables, agent)
+        return network.network, network.of(variables, int(agent))
 
     def _step_key(self, step_key: str | None) -> str:
         known = tuple(self.networks)

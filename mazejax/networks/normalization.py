@@ -31,6 +31,8 @@ class RunningStatistics(Pytree):
     """Arrays seen, float32: beyond 2^24 batches' worth the oldest fade, which does no harm."""
     mean: Array
     """float32 [*shape]."""
+    mean_low: Array
+    """What float32 leaves of the mean: without it, means of a million would hardly move."""
     variance: Array
     """float32 [*shape]."""
 
@@ -38,7 +40,7 @@ class RunningStatistics(Pytree):
     def start(cls, shape: tuple[int, ...] = ()) -> Self:
         """Of nothing seen: normalizing changes nothing but what is clipped."""
         zero = jnp.zeros(shape, jnp.float32)
-        return cls(jnp.zeros((), jnp.float32), zero, jnp.ones(shape, jnp.float32))
+        return cls(jnp.zeros((), jnp.float32), zero, zero, jnp.ones(shape, jnp.float32))
 
     def add(self, values: Array, where: Array | None = None, axis_name: str | None = None) -> Self:
         """With values [..., *shape] counted in; with a mask [...] those where it is true.
@@ -47,37 +49,51 @@ class RunningStatistics(Pytree):
         """
         batch = values.shape[: values.ndim - self.mean.ndim]
         where = jnp.ones(batch, bool) if where is None else where
-        axes = tuple(range(len(batch)))
         mask = where.reshape(where.shape + (1,) * self.mean.ndim)
+        count = _total(jnp.sum(where, dtype=jnp.int32), axis_name).astype(jnp.float32)
+
+        def averaged(values: Array) -> Array:
+            total = _total(jnp.sum(values, tuple(range(len(batch)))), axis_name)
+            return total / jnp.maximum(count, 1.0)
+
         # From the old mean on: large numbers with a small spread keep their digits.
-        values = jnp.where(mask, values.astype(jnp.float32) - self._like(self.mean, values), 0.0)
-        count = _total(jnp.sum(where, dtype=jnp.float32), axis_name)
-        offset = _total(jnp.sum(values, axes), axis_name) / jnp.maximum(count, 1.0)
+        values = jnp.where(mask, self._centred(values), 0.0)
+        offset = averaged(values)
         rest = jnp.where(mask, values - self._like(offset, values), 0.0)
-        m2 = _total(jnp.sum(jnp.square(rest), axes), axis_name)
-        return self._joined(count, offset, m2)
+        lost = averaged(rest)
+        variance = jnp.maximum(averaged(jnp.square(rest)) - jnp.square(lost), 0.0)
+        return self._joined(count, offset, lost, variance)
 
     def merge(self, other: Self) -> Self:
-        """Of both streams."""
-        return self._joined(other.count, other.mean - self.mean, other.variance * other.count)
+        """Of both streams; of many streams each, side by side along leading axes, too."""
+        offset, low = other.mean - self.mean, other.mean_low - self.mean_low
+        return self._joined(other.count, offset, low, other.variance)
 
     def normalize(self, values: Array) -> Array:
         """Values [..., *shape] minus the mean over the standard deviation, clipped, float32."""
         scale = jax.lax.rsqrt(self.variance + _EPSILON)
-        centred = values.astype(jnp.float32) - self._like(self.mean, values)
-        return jnp.clip(centred * self._like(scale, values), -CLIP, CLIP)
+        return jnp.clip(self._centred(values) * self._like(scale, values), -CLIP, CLIP)
 
-    def _joined(self, count: Array, offset: Array, m2: Array) -> Self:
-        """With `count` arrays more, whose mean is `offset` from ours, whose spread is `m2`."""
+    def _joined(self, count: Array, offset: Array, low: Array, variance: Array) -> Self:
+        """With `count` arrays more, whose mean is `offset + low` from ours, and their variance."""
         total = self.count + count
         share = count / jnp.maximum(total, 1.0)
-        between = jnp.square(offset) * (self.count * share)
-        variance = (self.variance * self.count + m2 + between) / jnp.maximum(total, 1.0)
+        share = share.reshape(share.shape + (1,) * (self.mean.ndim - share.ndim))
+        # Compensated summation (Kahan, 1965): what a step loses is kept for the next.
+        step = offset * share + self.mean_low
+        mean = self.mean + step
+        # Squared last: where nothing was known, 0 is left of however large an offset.
+        between = (offset + low) * ((offset + low) * (share * (1.0 - share)))
         return type(self)(
             count=total,
-            mean=self.mean + offset * share,
-            variance=jnp.where(total > 0, variance, self.variance),
+            mean=mean,
+            mean_low=step - (mean - self.mean) + low * share,
+            variance=self.variance * (1.0 - share) + variance * share + between,
         )
+
+    def _centred(self, values: Array) -> Array:
+        centred = values.astype(jnp.float32) - self._like(self.mean, values)
+        return centred - self._like(self.mean_low, values)
 
     def _like(self, numbers: Array, values: Array) -> Array:
         return jnp.expand_dims(numbers, tuple(range(values.ndim - numbers.ndim)))

@@ -4,7 +4,9 @@ A template is configuration: it is built into an `ActorCritic` once the spaces o
 env are known.
 """
 
-from collections.abc import Sequence
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -48,9 +50,10 @@ class MLPTemplate(Pytree):
         if isinstance(self.hidden, Sequence):  # a list from a configuration file
             hidden = tuple(int(w) if isinstance(w, np.integer) else w for w in self.hidden)
             object.__setattr__(self, "hidden", hidden)
+        if isinstance(self.memory_size, np.integer):
+            object.__setattr__(self, "memory_size", int(self.memory_size))
         if isinstance(self.distributions, Sequence):
-            rules = tuple(tuple(r) if isinstance(r, list) else r for r in self.distributions)
-            object.__setattr__(self, "distributions", rules)
+            object.__setattr__(self, "distributions", tuple(map(_plain_rule, self.distributions)))
         super().__post_init__()
 
     def validate(self) -> None:
@@ -70,8 +73,13 @@ class MLPTemplate(Pytree):
     def build(
         self, observation_space: Space, action_space: Space, num_agents: int = 0
     ) -> ActorCritic:
-        """The network for these spaces; `num_agents` if several agents act at once."""
+        """The network for these spaces; `num_agents` if several agents act at once.
+
+        Raises ConfigError where a rule of `distributions` does not fit the action space.
+        """
         mapper, agents = self.mapper(), self._agents_seen(num_agents)
+        with _as_distributions():
+            mapper.parameters(action_space)
         module = self._module(action_space, mapper, agents)
         if self.recurrence != "none":
             cell = _CELLS[self.recurrence](self.memory_size)
@@ -90,7 +98,8 @@ class MLPTemplate(Pytree):
             what = rule[0] if isinstance(rule, tuple) and rule else None
             known = isinstance(what, str) and what in _KINDS
             rules.append((_KINDS[what], *rule[1:]) if known else rule)  # type: ignore[index]
-        return DistributionMapper(tuple(rules))
+        with _as_distributions():
+            return DistributionMapper(tuple(rules))
 
     def _agents_seen(self, num_agents: int) -> int:
         """Agents whose observations the critic sees; 0 if only that of its own."""
@@ -152,6 +161,25 @@ def dense_layers(x: Array, hidden: Sequence[int], activation: str, name: str) ->
 
 def _is_width(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _plain_rule(rule: Any) -> Any:
+    """A list as a tuple, a kind of space by its name: as configuration files can hold them."""
+    if not isinstance(rule, (list, tuple)) or not rule:
+        return rule
+    names: dict[type, str] = {kind: name for name, kind in _KINDS.items()}
+    what = names.get(rule[0], rule[0]) if isinstance(rule[0], type) else rule[0]
+    return (what, *rule[1:])
+
+
+@contextlib.contextmanager
+def _as_distributions() -> Iterator[None]:
+    """What the mapper says of its rules, in the name of the field that they come from."""
+    try:
+        yield
+    except ConfigError as error:
+        said = re.sub("^DistributionMapper( rules)?", "distributions", str(error))
+        raise ConfigError(said) from None
 
 
 class _TwinMLP(nn.Module):

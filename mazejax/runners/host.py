@@ -20,7 +20,6 @@ from mazejax.algos.actor_critic import ActorCriticAlgorithm
 from mazejax.algos.base import NONFINITE, Algorithm, TrainState, episode_metrics
 from mazejax.algos.collect import Acted, Episodes
 from mazejax.algos.metrics import Metrics, merge_rows
-from mazejax.base import static
 from mazejax.envs import keys
 from mazejax.envs.base import Env, select
 from mazejax.envs.bridges.gymnasium import HostStep, HostVectorEnv
@@ -29,7 +28,6 @@ from mazejax.runners.evaluation import Evaluation
 from mazejax.runners.program import CACHED_PROGRAMS, strong_types
 from mazejax.runners.progress import choose_progress
 from mazejax.runners.signals import StopRequest
-from mazejax.spaces.base import Space
 from mazejax.types import Array, Key, PyTree, Rollout, Transition
 
 
@@ -52,10 +50,8 @@ def train_on_host(
     with contextlib.closing(line), StopRequest() as stop:
         while len(rows) < algorithm.num_updates and stop.signal is None:
             began = time.perf_counter()
-            collected = _collect_unless_stopped(collector, state, stop)
-            if collected is None:
-                break
-            state, metrics = learn(state, *collected)
+            rollout, episodes = collector.collect(state.variables)
+            state, metrics = learn(state, rollout, episodes)
             rows.append(jax.device_get(metrics))
             _check_finite(rows[-1], len(rows), algorithm.env)
             latest = merge_rows(rows[-1:]).get("train/episode_return", {}).get("mean")
@@ -82,8 +78,8 @@ def evaluate_on_host(
     _check_spaces(algorithm, envs)
     root = random.stream(random.as_key(random.key(seed)), "evaluation")
     player = _Player(algorithm, envs, root, deterministic)
-    first = np.arange(envs.num_envs)
-    left = episodes // envs.num_envs + (first < episodes % envs.num_envs)
+    left = np.full(envs.num_envs, episodes // envs.num_envs)
+    left[: episodes % envs.num_envs] += 1
     returns: list[Any] = [np.zeros(0, np.float32)]
     lengths: list[Any] = [np.zeros(0, np.int32)]
     for _ in range(max_steps):
@@ -229,36 +225,15 @@ class _Finals:
             places = self._places[begin : begin + shape[1]]
             rows = np.arange(begin, begin + shape[1])
             block = jax.tree.map(lambda leaf, at=rows: leaf.take(at, axis=0, mode="clip"), every)
-            values[tuple(zip(*places, strict=True))] = evaluate(*block)[: len(places)]
+            worth = np.asarray(evaluate(*block))
+            values[tuple(zip(*places, strict=True))] = worth[: len(places)]
         return values
-
-
-class _Still(Env):
-    """An env of the same spaces in which nothing happens: what `init` resets."""
-
-    spaces: tuple[Space, Space] = static()
-
-    @property
-    def observation_space(self) -> Space:
-        return self.spaces[0]
-
-    @property
-    def action_space(self) -> Space:
-        return self.spaces[1]
-
-    def reset_state(self, key: Key) -> PyTree:
-        return jnp.zeros((), jnp.int32)
-
-    def observe(self, state: PyTree) -> PyTree:
-        return state
 
 
 @functools.lru_cache(maxsize=CACHED_PROGRAMS)
 def _compile_init(algorithm: ActorCriticAlgorithm) -> Any:
     """(key) -> state without envs."""
-    env = algorithm.env
-    still = algorithm.replace(env=_Still((env.observation_space, env.action_space)))
-    return jax.jit(lambda key: strong_types(still.init(key)).replace(collect=None))
+    return jax.jit(lambda key: strong_types(algorithm.init_learner(key)))
 
 
 @functools.lru_cache(maxsize=CACHED_PROGRAMS)
@@ -312,18 +287,6 @@ def _begun(algorithm: Algorithm, time: Array, carry: PyTree) -> PyTree:
     return carry if fresh is None else select(time == 0, fresh[0], carry)
 
 
-def _collect_unless_stopped(
-    collector: HostCollector, state: TrainState, stop: StopRequest
-) -> tuple[Rollout, Episodes] | None:
-    try:
-        return collector.collect(state.variables)
-    except KeyboardInterrupt:
-        # Envs in processes get Ctrl-C as well and end at once. The state is whole here.
-        if stop.signal is None:
-            raise
-        return None
-
-
 def _check_algorithm(algorithm: ActorCriticAlgorithm, envs: HostVectorEnv) -> None:
     """Raise ConfigError unless the algorithm can learn from these envs."""
     if not isinstance(algorithm, ActorCriticAlgorithm):
@@ -346,7 +309,8 @@ def _check_algorithm(algorithm: ActorCriticAlgorithm, envs: HostVectorEnv) -> No
 def _check_spaces(algorithm: Algorithm, envs: HostVectorEnv) -> None:
     env = algorithm.env
     theirs = [*env.observation_spaces.values()], [*env.action_spaces.values()]
-    if len(env.actors) > 1 or theirs != ([envs.observation_space], [envs.action_space]):
+    flat = len(env.actors) == 1 and env.actors[0].agent_id is not None
+    if not flat or theirs != ([envs.observation_space], [envs.action_space]):
         raise ConfigError(
             f"env: the algorithm is for {env}, whose spaces are not those of {envs}; "
             f"make it with env=envs.spec"

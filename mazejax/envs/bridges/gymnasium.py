@@ -6,6 +6,10 @@ then every step that an env makes is one that a policy chose. Neither this modul
 envs import jax; policies and learning are `mazejax.runners.host`'s.
 """
 
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -22,8 +26,6 @@ if TYPE_CHECKING:
 
     from mazejax.envs.bridges.host_spec import HostEnvSpec
     from mazejax.types import PyTree
-
-_MODES = ("sync", "async", "vector_entry_point")
 
 
 class HostStep(NamedTuple):
@@ -80,24 +82,27 @@ class HostVectorEnv:
 
         `sync` steps one after the other, `async` each in a process of its own, which is
         started anew and not forked: guard the program with `if __name__ == "__main__"`.
-        `vector_entry_point` takes the env's own vectorization, if that resets in the same
-        step. `vector_kwargs` and the options are those of `gymnasium.make_vec`.
+        Processes leave Ctrl-C to the program. `vector_entry_point` takes the env's own
+        vectorization, if that resets in the same step. `vector_kwargs` and the options are
+        those of `gymnasium.make_vec`.
         """
         import gymnasium
 
-        if vectorization_mode not in _MODES:
-            hint = did_you_mean(str(vectorization_mode), _MODES)
+        same_step = {"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP}
+        by_mode: dict[str, dict[str, Any]] = {
+            "sync": same_step,
+            "async": {**same_step, "context": "spawn"},  # a fork of JAX's threads may hang
+            "vector_entry_point": {},  # Gymnasium refuses kwargs for other classes than its own
+        }
+        if vectorization_mode not in by_mode:
+            hint = did_you_mean(str(vectorization_mode), by_mode)
             raise ConfigError(f"vectorization_mode: unknown {vectorization_mode!r}; {hint}")
-        own: dict[str, Any] = {"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP}
-        if vectorization_mode == "async":
-            own["context"] = "spawn"  # a fork of JAX's threads may hang
-        if vectorization_mode == "vector_entry_point":
-            own = {}  # Gymnasium hands these kwargs to its own two classes only
-        own |= vector_kwargs or {}
+        own = {**by_mode[vectorization_mode], **(vector_kwargs or {})}
         try:
-            envs = gymnasium.make_vec(
-                env_id, num_envs, vectorization_mode, vector_kwargs=own, **options
-            )
+            with _deaf_to_interrupts(vectorization_mode == "async"):
+                envs = gymnasium.make_vec(
+                    env_id, num_envs, vectorization_mode, vector_kwargs=own, **options
+                )
         except gymnasium.error.Error as error:
             reason = str(error).partition("\n")[0]
             raise ConfigError(f"HostVectorEnv.make({env_id!r}): {reason}") from error
@@ -192,6 +197,22 @@ def _check_vector_env(envs: Any) -> None:
             f"use HostVectorEnv.make(..., vectorization_mode='sync'), or give gymnasium.make_vec "
             f"vectorization_mode='sync' and vector_kwargs={{'autoreset_mode': 'SameStep'}}"
         )
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts(wanted: bool) -> Iterator[None]:
+    """Where processes are started that shall live on after Ctrl-C: they inherit the deafness.
+
+    Otherwise they end before the program that trains has finished its update.
+    """
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
 def _from_gymnasium(space: Space, value: Any) -> "PyTree":

@@ -1,5 +1,7 @@
 """Gymnasium's vector envs behind our contract: final observations, dtypes, spaces, modes."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -269,6 +271,10 @@ def test_the_envs_and_their_workers_import_no_jax():
     assert done.returncode == 0, done.stderr
 
 
-def test_processes_are_started_anew_unless_another_way_is_asked_for():
+def test_processes_are_started_anew_and_live_on_after_ctrl_c():
     with HostVectorEnv.make("CartPole-v1", 1, "async") as envs:
         assert isinstance(envs.envs, AsyncVectorEnv) and envs.envs.context == "spawn"
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        envs.reset()
+        os.kill(envs.envs.processes[0].pid, signal.SIGINT)
+        assert envs.step(np.zeros(1, np.int32)).reward == 1
