@@ -42,3 +42,10 @@ def test_a_gymnasium_env_trains_a_policy_that_balances_in_both_worlds(tmp_path):
     out = run("gymnasium_env", tmp_path)
     returns = [float(r) for r in re.findall(r"return (\d+\.\d) ±", out)]
     assert len(returns) == 2 and min(returns) > 475
+
+
+@pytest.mark.timeout(180)
+def test_a_sweep_compares_learning_rates_and_draws_the_curves(tmp_path):
+    out = run("sweep_learning_rates", tmp_path)
+    assert "best: learning_rate=" in out
+    assert (tmp_path / "sweep/curves.png").read_bytes()[1:4] == b"PNG"

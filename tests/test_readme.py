@@ -29,6 +29,13 @@ def test_python_snippets_run(tmp_path, snippet):
         assert "return 500.0" in out or re.search(r"return 4[0-9]{2}\.", out), out
 
 
+def test_the_guide_to_learners_runs_from_top_to_bottom(tmp_path):
+    guide = (REPOSITORY / "docs/learners.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", guide, re.S)
+    out = run([sys.executable, "-c", "\n".join(snippets)], tmp_path)
+    assert "RunningStatistics" not in out and "95% interval" in out
+
+
 def test_shell_commands_run_in_their_order(tmp_path):
     commands = re.findall(r"^    mazejax (.*?)(?:  +#.*)?$", README, re.M)
     assert len(commands) == 8

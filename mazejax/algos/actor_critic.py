@@ -164,10 +164,7 @@ class ActorCriticAlgorithm(Algorithm):
         batches = batch.from_rollout(self, scaled)
         variables, optimizer, steps = self.optimize(state, batches)
         # After the last gradient: all minibatches see what the policy saw that collected them.
-        for key, network in self.actor_critics.items():
-            seen = rollout.transitions[key]
-            grown = network.add_observations(variables[key], seen.obs, seen.active, self.axis_name)
-            variables = {**variables, key: grown}
+        variables = self._with_seen(variables, rollout)
         metrics = {name: Accumulator.of(values) for name, values in steps.items()}
         metrics |= batch.explained(batches)
         metrics["optimizer/learning_rate"] = Accumulator.of(self._learning_rate(state.updates))
@@ -270,6 +267,14 @@ class ActorCriticAlgorithm(Algorithm):
             )
             loss = policy_loss + self.vf_coef * parts["loss/value"]
         return loss - ent_coef * entropy, parts
+
+    def _with_seen(self, variables: PyTree, rollout: Rollout) -> PyTree:
+        """The variables with the rollout's observations counted in their statistics, if any."""
+        return {
+            key: network.add_observations(variables[key], steps.obs, steps.active, self.axis_name)
+            for key, network in self.actor_critics.items()
+            for steps in (rollout.transitions[key],)
+        }
 
     def _check_rollout(self, rollout: Rollout) -> None:
         wanted = (self.num_steps, self.num_envs)

@@ -238,7 +238,7 @@ class ES(Algorithm):
 
     def _with_statistics(self, variables: PyTree, seen: PyTree) -> PyTree:
         """The variables with what both sides saw, [2, ...], on all devices."""
-        if not self.normalize_obs:
+        if not jax.tree.leaves(seen):
             return variables
         if self.axis_name is not None:
             seen = jax.lax.all_gather(seen, self.axis_name, axis=0, tiled=True)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from mazejax.algos.credit import has_own_rewards
 from mazejax.base import Pytree
 from mazejax.envs.base import Env
+from mazejax.envs.structured import step_keys
 from mazejax.networks.normalization import CLIP, RunningStatistics
 from mazejax.types import Array, Rollout
 
@@ -50,7 +51,7 @@ class RewardStatistics(Pytree):
         No scaled reward is larger than `normalization.CLIP`.
         Inside `shard_map` the name of the mesh axis counts the rollouts of all devices.
         """
-        steps = list(rollout.transitions.values())
+        steps = [rollout.transitions[key] for key in step_keys(env.actors)]
         rewards = jnp.concatenate([_by_slot(s.reward) for s in steps], axis=-1)
         if not has_own_rewards(env):
             rewards = jnp.sum(rewards, axis=-1, keepdims=True)

@@ -32,7 +32,7 @@ class RunningStatistics(Pytree):
     mean: Array
     """float32 [*shape]."""
     mean_low: Array
-    """What float32 leaves of the mean: without it, means of a million would hardly move."""
+    """What is to be added to the mean, float32 [*shape]: a mean of a million alone hardly moves."""
     variance: Array
     """float32 [*shape]."""
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from mazejax.base import Pytree, static
+from mazejax.errors import ConfigError
 from mazejax.networks import normalization
 from mazejax.spaces.base import Space
 from mazejax.spaces.distributions import Distribution
@@ -167,6 +168,14 @@ class AgentActorCritics(Pytree):
     """Of each agent."""
     agents: tuple[int, ...] = static()
     """The agent of each slot of a flat step."""
+
+    def validate(self) -> None:
+        """Raise ConfigError for a critic that belongs to all agents."""
+        if self.network.num_agents:
+            raise ConfigError(
+                "network_per: 'actor' gives each agent a critic of its own, which network."
+                "central_critic makes one of all; set one of the two"
+            )
 
     def init(self, key: Key) -> PyTree:
         """Fresh variables, [A, ...]."""

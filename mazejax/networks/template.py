@@ -165,11 +165,10 @@ def _is_width(value: Any) -> bool:
 
 def _plain_rule(rule: Any) -> Any:
     """A list as a tuple, a kind of space by its name: as configuration files can hold them."""
-    if not isinstance(rule, (list, tuple)) or not rule:
+    if not isinstance(rule, (list, tuple)):
         return rule
     names: dict[type, str] = {kind: name for name, kind in _KINDS.items()}
-    what = names.get(rule[0], rule[0]) if isinstance(rule[0], type) else rule[0]
-    return (what, *rule[1:])
+    return tuple(names.get(part, part) if isinstance(part, type) else part for part in rule)
 
 
 @contextlib.contextmanager

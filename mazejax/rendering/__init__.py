@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "write_gif": "mazejax.rendering.frames",
         "write_html": "mazejax.rendering.frames",
         "Curve": "mazejax.rendering.plots",
+        "plot_comparison": "mazejax.rendering.plots",
         "plot_curves": "mazejax.rendering.plots",
     },
 )

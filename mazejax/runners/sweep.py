@@ -273,13 +273,16 @@ def _train_all(
                 begin, clock = clock, time.perf_counter()
                 done += taken
                 progress.update(done, taken / (clock - begin), float(np.mean(chunk.eval_return)))
-            joined = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
-            for place, i in enumerate(members):
-                rows = slice(place * len(seeds), (place + 1) * len(seeds))
-                results[i] = jax.tree.map(lambda x, rows=rows: x[rows], joined)
+            results |= dict(zip(members, _apart(chunks, len(members)), strict=True))
     finally:
         progress.close()
     return [results[i] for i in range(len(algorithms))]
+
+
+def _apart(chunks: Sequence[Lane], count: int) -> list[Lane]:
+    """The lanes of each of `count` algorithms, [S, ...]."""
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+    return [jax.tree.map(lambda x, i=i: np.split(x, count)[i], joined) for i in range(count)]
 
 
 def _learning_curves(

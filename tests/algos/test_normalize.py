@@ -5,6 +5,7 @@ float64, and rewards are scaled by a loop.
 """
 
 import functools
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +20,16 @@ from mazejax.algos.base import update_key
 from mazejax.algos.es import ES
 from mazejax.algos.normalize import RewardStatistics
 from mazejax.algos.ppo import PPO
-from mazejax.envs.cutting2d import make_cutting2d
+from mazejax.envs.base import Env
 from mazejax.envs.probe import ConstantReward, ObservationActionReward
 from mazejax.envs.vector import VectorEnv
+from mazejax.networks.normalization import CLIP
 from mazejax.networks.policy import STATISTICS, AgentActorCritics, weights
 from mazejax.networks.template import MLPActorCritic, MLPPolicy
+from mazejax.runners import checkpoint
 from mazejax.runners.run_context import RunContext
 from mazejax.spaces.simple import Box
-from mazejax.types import Rollout, Transition
+from mazejax.types import ActorID, Rollout, Transition
 from mazejax.wrappers.base import Wrapper
 from tests.envs.convoy import CONVOY
 from tests.networks.streams import assert_statistics, by_path, mean_of
@@ -61,13 +64,22 @@ class Played:
         self.algorithm = LEARNERS[name]
         self.learn = jax.jit(self.algorithm.learn)
         to_rollout = jax.jit(self.algorithm.collect)
-        self.states, self.rollouts, self.metrics = [jax.jit(self.algorithm.init)(KEY)], [], []
+        self.states, self.rollouts, self.metrics = [jax.jit(self.start)(KEY)], [], []
         for _ in range(3):
             collected, rollout, _ = to_rollout(self.states[-1])
             state, metrics = self.learn(self.states[-1].replace(collect=collected), rollout)
             self.states.append(state)
             self.rollouts.append(jax.device_get(rollout))
             self.metrics.append(jax.device_get(metrics))
+
+    def start(self, key):
+        """With a policy that is far from uniform, so that what it sees matters."""
+        state = self.algorithm.init(key)
+        scaled = jax.tree_util.tree_map_with_path(
+            lambda path, leaf: leaf * (50.0 if "policy" in jax.tree_util.keystr(path) else 1.0),
+            state.variables,
+        )
+        return state.replace(variables=scaled)
 
 
 played = functools.cache(Played)
@@ -125,7 +137,7 @@ def test_all_minibatches_see_what_the_policy_saw_that_collected_them(name):
         return [float(metrics[m].mean) for m in metrics if m.startswith("policy/approx_kl")]
 
     for metrics in run.metrics:
-        assert max(map(abs, divergences(metrics))) < 1e-6
+        assert max(map(abs, divergences(metrics))) < 1e-5
         clipped = [metrics[m].max for m in metrics if m.startswith("policy/clip_fraction")]
         assert max(clipped) == 0.0
     late = {
@@ -133,7 +145,10 @@ def test_all_minibatches_see_what_the_policy_saw_that_collected_them(name):
         for key, own in run.states[0].variables.items()
     }
     _, metrics = run.learn(run.states[0].replace(variables=late), run.rollouts[0])
-    assert max(divergences(metrics)) > 1e-4
+    assert max(divergences(metrics)) > 1e-3
+
+
+apply = mazejax.jit(lambda network, variables, obs: network.apply(variables, obs)[0])
 
 
 @pytest.mark.parametrize("name", ["flat", "structured"])
@@ -150,8 +165,8 @@ def test_networks_get_what_is_normalized_by_hand_and_masks_as_they_are(name):
             by_hand[path] = leaf
         by_hand = by_hand[""] if "" in by_hand else by_hand
         plain = network.replace(normalize_obs=False)
-        output, _ = network.apply(variables, obs)
-        wanted, _ = plain.apply(weights(variables), by_hand)
+        output = apply(network, variables, obs)
+        wanted = apply(plain, weights(variables), by_hand)
         np.testing.assert_allclose(output.value, wanted.value, rtol=1e-4, atol=1e-4)
         got = np.asarray(output.distribution.logits)
         np.testing.assert_allclose(got, wanted.distribution.logits, rtol=1e-4, atol=1e-4)
@@ -180,7 +195,7 @@ def test_neither_gradients_nor_the_optimizer_know_of_statistics():
 
 
 def test_seeds_side_by_side_are_the_seeds_one_by_one():
-    algorithm, keys = LEARNERS["structured"], jax.random.split(KEY, 3)
+    algorithm, keys = LEARNERS["flat"], jax.random.split(KEY, 3)
 
     @jax.jit
     def two_updates(key):
@@ -232,7 +247,6 @@ def test_badly_scaled_observations_are_learned_from_when_normalized(normalize_ob
 RUN = {
     "normalize_obs": True,
     "normalize_reward": True,
-    "learning_rate_schedule": "constant",
     "total_steps": 6 * 32,
 }
 
@@ -269,8 +283,10 @@ def test_the_policy_of_a_run_acts_on_raw_observations(trained):
 
 
 def test_a_run_that_goes_on_from_a_checkpoint_gives_the_bits_of_the_whole(trained, tmp_path):
-    tiny_run(tmp_path / "run", **{**RUN, "total_steps": 3 * 32}).train()
-    resumed = RunContext.load(tmp_path / "run", total_steps=RUN["total_steps"]).train()
+    shutil.copytree(trained.directory, tmp_path / "run")
+    checkpoint.remove_after(tmp_path / "run", 2)
+    assert checkpoint.latest(tmp_path / "run") == 2
+    resumed = RunContext.load(tmp_path / "run").train()
     assert digest(resumed.state) == digest(trained.state)
     assert resumed.state.variables["0"][STATISTICS].count == RUN["total_steps"]
     assert resumed.state.rewards.statistics.count == RUN["total_steps"]
@@ -284,8 +300,14 @@ def test_reported_returns_are_those_of_the_env(trained):
 
 # --- rewards --------------------------------------------------------------------------------
 
-CHAIN = make_cutting2d(structured=True, masked=True, max_pieces=8)
-ENVS = {"flat": ConstantReward(), "own rewards": CONVOY, "one chain": CHAIN}
+
+class Chain(Env):
+    """An env of which only the schedule matters; the reward of a flat step belongs to all."""
+
+    actors = (ActorID("select", 0), ActorID("cut", 0))
+
+
+ENVS = {"flat": ConstantReward(), "own rewards": CONVOY, "one chain": Chain()}
 GAMMA = 0.9
 scale = mazejax.jit(lambda env, statistics, rollout: statistics.scale(env, rollout, GAMMA))
 
@@ -316,7 +338,7 @@ def discounted(env, rollouts, gamma=GAMMA):
     """Returns so far [R] of all streams of all rollouts, and those [N, S] of running episodes."""
     found, running = [], 0.0
     for rollout in rollouts:
-        steps = list(rollout.transitions.values())
+        steps = [rollout.transitions[key] for key in env.agent_counts]
         rewards = np.concatenate(
             [s.reward.reshape(*s.reward.shape[:2], -1).astype(np.float64) for s in steps], axis=-1
         )
@@ -402,7 +424,8 @@ def test_what_one_player_wins_the_other_loses_on_the_same_scale():
 def test_rewards_of_all_devices_are_scaled_by_one_number():
     env = CONVOY
     rollouts = [random_rollout(env, seed, num_envs=4) for seed in range(2)]
-    parts = jax.tree.map(lambda x: jnp.stack([x[:2], x[2:]]), RewardStatistics.start(env, 4))
+    half = RewardStatistics.start(env, 2)
+    parts = jax.tree.map(lambda x: jnp.stack([x, x]), half)
 
     @jax.jit
     @functools.partial(jax.vmap, axis_name="devices")
@@ -466,7 +489,7 @@ STRATEGIES = {
 
 
 def member_steps(algorithm):
-    """Transitions [T, N] by step key and which episodes run [T, N], of given weights in all envs."""
+    """What weights do in all envs: transitions by step key, and which episodes run [T, N]."""
     num_envs = algorithm.num_envs // 2
     env = VectorEnv(algorithm.env, num_envs)
 
@@ -508,7 +531,7 @@ def generation_by_hand(algorithm, play, state):
 def test_a_generation_adds_what_all_members_saw_with_the_statistics_of_its_start(name):
     algorithm = STRATEGIES[name]
     play, update = member_steps(algorithm), jax.jit(algorithm.update)
-    state = algorithm.init(KEY)
+    state = jax.jit(algorithm.init)(KEY)
     seen = {key: [] for key in algorithm.actor_critics}
     for _ in range(2):
         for key, steps in generation_by_hand(algorithm, play, state).items():
@@ -517,3 +540,9 @@ def test_a_generation_adds_what_all_members_saw_with_the_statistics_of_its_start
         for key, network in algorithm.actor_critics.items():
             assert_counted(network, state.variables[key][STATISTICS], rows_of(seen[key]))
     assert not all(steps.active.all() for steps in next(iter(seen.values()))), "some ended before"
+
+
+def test_a_population_that_sees_no_box_learns_all_the_same():
+    algorithm = ES(mazejax.make("TicTacToe-v0"), max_steps=5, **POPULATION)
+    state, _ = jax.jit(algorithm.update)(algorithm.init(KEY))
+    assert int(state.updates) == 1 and not jax.tree.leaves(state.variables["0"][STATISTICS])

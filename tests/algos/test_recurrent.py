@@ -46,7 +46,9 @@ CASES = {
     "rare ends": PPO(make_noise(ends=0.03), network=GRU, **SIZES),
     "mixed": PPO(make_noise(MIXED, sleepy=True), network=GRU, **SIZES),
     "delta critic": PPO(make_noise(CHAIN), network=LSTM, critic="delta", **SIZES),
-    "central critic": PPO(make_noise(MIXED), network=GRU.replace(central_critic=True), **SIZES),
+    "central critic": PPO(
+        make_noise((ActorID("move", None),)), network=GRU.replace(central_critic=True), **SIZES
+    ),
     "per actor": PPO(
         make_noise(MIXED, masked=True, sleepy=True),
         network=LSTM,
@@ -368,6 +370,23 @@ def test_values_of_the_delta_critic_build_on_those_before_with_a_memory_too():
     assert gradient["two"]["params"]["cell"]["recurrent_kernel"].any()
 
 
+def test_under_a_shared_critic_all_sequences_have_the_advantages_of_the_first_actor():
+    algorithm = CASES["mixed"].replace(critic="shared")
+    variables, rollouts, *_ = lived("mixed")
+    batches = batches_of(algorithm, rollouts[1])
+    assert batches["plan"].value_weight.all()
+    advantage = np.asarray(batches["plan"].advantage)
+    alone = rollouts[1].transitions["plan"].active.T
+    for key in ("move", "check"):
+        rows = batches[key]
+        both = alone[..., None] & (np.asarray(rows.weight) > 0)
+        wanted = np.broadcast_to(advantage[..., None], both.shape)
+        np.testing.assert_array_equal(np.asarray(rows.advantage)[both], wanted[both])
+        assert not rows.value_weight.any()
+    _, parts = jax.jit(lambda v, b: algorithm.gradient(v, b))(variables, batches)
+    assert "loss/value/plan" in parts and "loss/value/move" not in parts
+
+
 def test_minibatches_divide_the_envs():
     sizes = {"num_envs": 6, "num_steps": 4, "num_minibatches": 4}
     PPO(make_noise(), network=GRU.replace(recurrence="none"), **sizes)
@@ -510,7 +529,7 @@ SWEPT = {
         },
     ),
     "A2C": (
-        A2C(make_noise(CHAIN), network=LSTM, num_envs=4, num_steps=4, total_steps=32),
+        A2C(make_noise(), network=MLPActorCritic((4,)), num_envs=4, num_steps=4, total_steps=32),
         {
             "learning_rate": [1e-3, 3e-2, 3e-2, 3e-2],
             "gamma": [0.99, 0.9, 0.99, 0.9],

@@ -1,5 +1,7 @@
 """`ActorCritic`: pure init and apply on observations of any space and any leading axes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 
 from mazejax import random
 from mazejax.base import jit
-from mazejax.errors import SpaceError
+from mazejax.errors import ConfigError, SpaceError
+from mazejax.networks.policy import STATISTICS, AgentActorCritics, weights
 from mazejax.networks.template import MLPActorCritic
 from mazejax.spaces.composite import Dict
 from mazejax.spaces.simple import Box, Discrete, MultiBinary, MultiDiscrete
@@ -198,3 +201,238 @@ def test_a_network_without_memory_has_an_empty_carry():
     carry = network.initial_carry(5)
     assert jax.tree.leaves(carry) == []
     assert network.apply(variables, jnp.zeros((5, 4)), carry)[1] == carry
+
+
+# --- memory -----------------------------------------------------------------------------------
+
+MEMORIES = ("lstm", "gru")
+T, N, A, D, H = 6, 3, 2, 4, 3
+unroll = jit(lambda network, variables, *args: network.unroll(variables, *args))
+step = jit(lambda network, variables, *args: network.apply(variables, *args))
+
+
+@functools.cache
+def remembering(recurrence, num_agents=0, **fields):
+    """A network and weights of which every one matters."""
+    template = TEMPLATE.replace(recurrence=recurrence, memory_size=H, **fields)
+    network = template.build(OBSERVATIONS["Box"], ACTIONS["Discrete"], num_agents)
+    variables, rng = init(network, random.key(0)), np.random.default_rng(0)
+    noise = lambda leaf: leaf + rng.normal(size=leaf.shape, scale=0.7).astype(np.float32)  # noqa: E731
+    return network, jax.tree.map(noise, variables)
+
+
+def sequences(network, batch, seed=0):
+    """Observations [T, *batch, D], a memory [*batch, H] and random begins [T, *batch]."""
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    carry = jax.tree.map(lambda leaf: draw(*leaf.shape), network.initial_carry(batch))
+    return draw(T, *batch, D), carry, rng.random((T, *batch)) < 0.3
+
+
+def close(got, wanted):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, wanted)
+
+
+@pytest.mark.parametrize("batch", [(), (N,), (N, A)])
+@pytest.mark.parametrize("recurrence", MEMORIES)
+def test_what_is_unrolled_is_what_is_applied_step_by_step(recurrence, batch):
+    network, variables = remembering(recurrence)
+    obs, carry, begins = sequences(network, batch)
+    output, last = unroll(network, variables, obs, carry, begins)
+    assert output.value.shape == (T, *batch)
+    for t in range(T):
+        carry = jax.tree.map(lambda x, t=t: np.where(begins[t][..., None], 0, x), carry)
+        now, carry = step(network, variables, obs[t], carry)
+        close(jax.tree.map(lambda x, t=t: x[t], output), now)
+    close(last, carry)
+
+
+@pytest.mark.parametrize("recurrence", MEMORIES)
+def test_without_begins_a_sequence_is_one_episode(recurrence):
+    network, variables = remembering(recurrence)
+    obs, carry, begins = sequences(network, (N,))
+    never = np.zeros_like(begins)
+    close(unroll(network, variables, obs, carry), unroll(network, variables, obs, carry, never))
+    fresh, _ = unroll(network, variables, obs, carry, np.ones_like(begins))
+    alone, _ = step(network, variables, obs, network.initial_carry((T, N)))
+    close(fresh, alone)
+
+
+@pytest.mark.parametrize("recurrence", MEMORIES)
+def test_a_memory_that_does_not_fit_is_named(recurrence):
+    network, variables = remembering(recurrence)
+    for carry in ((), network.initial_carry((N + 1,)), network.initial_carry(())):
+        with pytest.raises(ConfigError, match=rf"{recurrence.upper()}: got a carry of shapes"):
+            network.apply(variables, jnp.zeros((N, D)), carry)
+
+
+# --- a critic of all agents -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recurrence", ["none", "gru"])
+def test_what_an_agent_does_depends_on_it_alone_and_its_value_on_all(recurrence):
+    if recurrence == "none":
+        network = TEMPLATE.replace(central_critic=True).build(
+            OBSERVATIONS["Box"], ACTIONS["Discrete"], 3
+        )
+        variables = init(network, random.key(0))
+    else:
+        network, variables = remembering(recurrence, 3, central_critic=True)
+
+    def outputs(obs):
+        if recurrence == "none":
+            output = network.apply(variables, obs)[0]
+        else:
+            output = network.unroll(variables, obs, network.initial_carry((3,)))[0]
+        return output.distribution.logits, output.value
+
+    obs = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, D)), jnp.float32)
+    # [2, 3, 2, 2, 3, D] and [2, 3, 2, 3, D]: of steps and agents, by steps and agents.
+    of_logits, of_value = jax.device_get(jax.jit(jax.jacrev(outputs))(obs))
+    for agent in range(3):
+        for other in range(3):
+            assert of_logits[1, agent, :, 1, other].any() == (agent == other)
+            assert of_value[1, agent, 1, other].all()
+            # A memory knows what was, again the policy's of itself alone.
+            remembers = recurrence != "none"
+            assert of_logits[1, agent, :, 0, other].any() == (agent == other and remembers)
+            assert of_value[1, agent, 0, other].any() == remembers
+    assert not of_logits[0, :, :, 1].any() and not of_value[0, :, 1].any(), "nobody sees ahead"
+
+
+def test_agents_who_see_the_same_are_valued_apart():
+    network = TEMPLATE.replace(central_critic=True).build(
+        OBSERVATIONS["Box"], ACTIONS["Discrete"], 3
+    )
+    output = apply(network, init(network, random.key(0)), jnp.ones((3, D)))
+    assert len(set(output.value.tolist())) == 3
+    np.testing.assert_array_equal(output.distribution.logits[0], output.distribution.logits[1])
+
+
+@pytest.mark.parametrize("recurrence", MEMORIES)
+@pytest.mark.parametrize("batch", [(), (N,)])
+def test_an_agent_that_acts_alone_does_what_it_does_among_others(recurrence, batch):
+    network, variables = remembering(recurrence, 3, central_critic=True)
+    obs, carry, _ = sequences(network, (*batch, 3))
+    output, new = step(network, variables, obs[0], carry)
+    act = jax.jit(lambda obs, carry: network.act(variables, obs, carry))
+    for agent in range(3):
+        own = jax.tree.map(lambda x, agent=agent: x[..., agent, :], carry)
+        distribution, memory = act(obs[0][..., agent, :], own)
+        close(distribution.logits, output.distribution.logits[..., agent, :])
+        close(memory, jax.tree.map(lambda x, agent=agent: x[..., agent, :], new))
+
+
+# --- a network for each agent -----------------------------------------------------------------
+
+SLOTS = {"each once": (0, 1, 2), "the first twice": (0, 1, 0), "one twice": (0, 0)}
+MASKED = Dict({"x": Box(-1.0, 1.0, (2,)), "action_mask": Box(False, True, (3,), bool)})
+
+
+def per_agent(slots, **fields):
+    template = TEMPLATE.replace(**fields)
+    return AgentActorCritics(template.build(MASKED, Discrete(3)), SLOTS[slots])
+
+
+def masked_observations(*batch):
+    rng = np.random.default_rng(2)
+    mask = rng.random((*batch, 3)) < 0.5
+    mask[..., 1] = True
+    x = rng.uniform(-1, 1, (*batch, 2)).astype(np.float32)
+    return {"x": x, "action_mask": mask}
+
+
+def of_agent(variables, agent):
+    return jax.tree.map(lambda leaf: leaf[agent], variables)
+
+
+@pytest.mark.parametrize("slots", SLOTS)
+@pytest.mark.parametrize("batch", [(), (N,), (T, N)])
+def test_each_slot_is_the_network_of_its_agent(slots, batch):
+    network = per_agent(slots)
+    agents = SLOTS[slots]
+    assert network.num_sets == len(set(agents))
+    variables = init(network, random.key(0))
+    obs = masked_observations(*batch, len(agents))
+    output = apply(network, variables, obs)
+    assert output.value.shape == (*batch, len(agents))
+    for slot, agent in enumerate(agents):
+        own = {key: leaf[..., slot, :] for key, leaf in obs.items()}
+        alone = apply(network.network, of_agent(variables, agent), own)
+        close(output.value[..., slot], alone.value)
+        close(output.distribution.logits[..., slot, :], alone.distribution.logits)
+    assert (output.distribution.logits[~obs["action_mask"]] < -1e8).all()
+
+
+def test_each_slot_remembers_by_itself():
+    network = per_agent("the first twice", recurrence="lstm", memory_size=H)
+    variables = init(network, random.key(0))
+    obs, (_, carry, begins) = masked_observations(T, N, 3), sequences(network, (N, 3))
+    output, last = unroll(network, variables, obs, carry, begins)
+    first, _ = step(
+        network, variables, {k: x[0] for k, x in obs.items()}, network.initial_carry((N, 3))
+    )
+    for slot, agent in enumerate((0, 1, 0)):
+        own = {key: leaf[..., slot, :] for key, leaf in obs.items()}
+        memory = jax.tree.map(lambda x, slot=slot: x[:, slot], carry)
+        args = own, memory, begins[..., slot]
+        alone, end = unroll(network.network, of_agent(variables, agent), *args)
+        close(output.value[..., slot], alone.value)
+        close(output.distribution.logits[..., slot, :], alone.distribution.logits)
+        close(jax.tree.map(lambda x, slot=slot: x[:, slot], last), end)
+        if not begins[0, :, slot].all():
+            assert (abs(first.value[:, slot] - output.value[0, :, slot]) > 1e-4).any()
+
+
+def test_gradients_stay_with_the_agent():
+    network = per_agent("the first twice", recurrence="gru", memory_size=H)
+    variables = init(network, random.key(0))
+    obs, begins = masked_observations(T, N, 3), np.zeros((T, N, 3), bool)
+
+    @jax.jit
+    @functools.partial(jax.jacrev, argnums=0)
+    def by_slot(variables):
+        carry = network.initial_carry((N, 3))
+        output, _ = network.unroll(variables, obs, carry, begins)
+        log_prob = output.distribution.log_prob(jnp.ones((T, N, 3), jnp.int32))
+        return (output.value + log_prob).sum((0, 1))
+
+    # [3 slots, 2 agents, ...]
+    for leaf in jax.tree.leaves(jax.device_get(by_slot(variables))):
+        used = leaf.reshape(3, 2, -1).any(-1)
+        np.testing.assert_array_equal(used, [[True, False], [False, True], [True, False]])
+
+
+def test_statistics_are_of_what_each_agent_saw():
+    network = per_agent("the first twice")
+    network = network.replace(network=network.network.replace(normalize_obs=True))
+    variables, obs = init(network, random.key(0)), masked_observations(T, N, 3)
+    where = np.random.default_rng(3).random((T, N, 3)) < 0.7
+    grown = jax.jit(lambda v, o, w: network.add_observations(v, o, w))(variables, obs, where)
+    for agent, slots in ((0, [0, 2]), (1, [1])):
+        seen = obs["x"][:, :, slots][where[:, :, slots]]
+        found = of_agent(grown, agent)[STATISTICS]["x"]
+        assert found.count == len(seen)
+        np.testing.assert_allclose(found.mean + found.mean_low, seen.mean(0), atol=1e-6)
+        np.testing.assert_allclose(found.variance, seen.var(0), rtol=1e-5)
+        # Each agent's observations are normalized by its own.
+        normalized = (obs["x"][0, 0, slots[0]] - found.mean) / np.sqrt(found.variance)
+        own = {"x": normalized, "action_mask": obs["action_mask"][0, 0, slots[0]]}
+        plain = network.network.replace(normalize_obs=False)
+        wanted = apply(plain, weights(of_agent(grown, agent)), own).value
+        got = apply(network, grown, {key: leaf[0, 0] for key, leaf in obs.items()}).value
+        np.testing.assert_allclose(got[slots[0]], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_networks_of_agents_count_as_many_times():
+    network = per_agent("the first twice")
+    assert network.num_parameters() == 2 * network.network.num_parameters()
+    assert (network.observation_space, network.action_space) == (MASKED, Discrete(3))
+    assert network.is_recurrent is False and network.initial_carry((2, 3)) == ()
+    assert network == per_agent("the first twice") != per_agent("each once")
+
+
+def test_agents_with_networks_of_their_own_have_no_critic_of_all():
+    central = TEMPLATE.replace(central_critic=True).build(MASKED, Discrete(3), 2)
+    with pytest.raises(ConfigError, match=r"network_per: 'actor' .* network\.central_critic"):
+        AgentActorCritics(central, (0, 1))
