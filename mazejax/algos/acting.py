@@ -7,8 +7,11 @@ import jax
 from mazejax.algos.collect import Act, Acted, Critics, Evaluate, Policies
 from mazejax.envs.base import Env
 from mazejax.envs.structured import agent_axis
+from mazejax.errors import ConfigError
 from mazejax.networks.policy import ActorCritic, AgentActorCritics, weights
 from mazejax.networks.template import MLPTemplate
+from mazejax.spaces import mapper
+from mazejax.spaces.base import Space
 from mazejax.types import ActorID, Array, Key, PyTree
 
 Networks = dict[str, Any]
@@ -24,10 +27,14 @@ def build_networks(
     for key in actions:
         agents = [actor.agent_id for actor in env.actors if actor.step_key == key]
         at_once = env.agent_counts[key] if None in agents else 0
-        network = template.build(observations[key], actions[key], at_once)
+        own = _with_own_rules(template, actions, key)
+        try:
+            network = own.build(observations[key], actions[key], at_once)
+        except ConfigError as error:
+            raise ConfigError(f"network.{error}") from None
         network = network.replace(normalize_obs=normalize_obs)
         by_slot = tuple(range(at_once)) if at_once else tuple(a for a in agents if a is not None)
-        each = network_per == "actor" and len(by_slot) > 1
+        each = network_per == "actor" and len(set(by_slot)) > 1
         networks[key] = AgentActorCritics(network, by_slot) if each else network
     return networks
 
@@ -93,6 +100,14 @@ def critic(network: ActorCritic | AgentActorCritics, variables: PyTree) -> Evalu
         return network.apply(variables, obs, carry)[0].value
 
     return evaluate
+
+
+def _with_own_rules(template: MLPTemplate, actions: dict[str, Space], key: str) -> MLPTemplate:
+    """The template without the rules for heads that only other step keys have."""
+    own = set(mapper.heads(actions[key]))
+    foreign = {head for space in actions.values() for head in mapper.heads(space)} - own
+    rules = tuple(rule for rule in template.distributions if rule[0] not in foreign)
+    return template if rules == template.distributions else template.replace(distributions=rules)
 
 
 def _of_actor(networks: Networks, variables: dict[str, PyTree], actor: ActorID) -> tuple[Any, Any]:

@@ -94,16 +94,26 @@ class ActorCriticAlgorithm(Algorithm):
             check_choice(self, name, _SCHEDULES)
         check_choice(self, "critic", _CRITICS)
         check_choice(self, "advantage_norm", _ADVANTAGE_NORMS)
-        if self.network_per == "actor" and getattr(self.network, "central_critic", False):
-            raise ConfigError(
-                "network_per: 'actor' gives each agent a critic of its own, which network."
-                "central_critic makes one of all; set one of the two"
-            )
         agents = [actor.agent_id for actor in self.env.actors]
+        if getattr(self.network, "central_critic", False):
+            self._check_central_critic(agents)
         if self.critic == "delta" and (None in agents or len(agents) > len(self.env.agent_counts)):
             raise ConfigError(
                 "critic: 'delta' needs a single agent in a single sub-step for each step key, for "
                 "values build on each other; use 'step' or 'shared'"
+            )
+        _ = self.actor_critics  # rules that do not fit the spaces are refused now
+
+    def _check_central_critic(self, agents: list[int | None]) -> None:
+        if None not in agents:
+            raise ConfigError(
+                f"network.central_critic: no agents of {self.env} act at once, so there is nothing "
+                f"more to see; leave it out"
+            )
+        if self.network_per == "actor":
+            raise ConfigError(
+                "network_per: 'actor' gives each agent a critic of its own, which network."
+                "central_critic makes one of all; set one of the two"
             )
 
     @property
@@ -229,7 +239,8 @@ class ActorCriticAlgorithm(Algorithm):
         over all of them.
         """
         norm = self.advantage_norm == "minibatch"
-        batches = {key: batch.weighted(rows, norm) for key, rows in batches.items()}
+        networks = self.actor_critics
+        batches = {key: batch.weighted(rows, norm, networks[key]) for key, rows in batches.items()}
 
         def loss(learned: PyTree, batches: Batches) -> tuple[Array, dict[str, Array]]:
             return self.loss(acting.with_weights(variables, learned), batches, ent_coef)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from mazejax.algos import credit, losses
 from mazejax.algos.metrics import Accumulator, Metrics
 from mazejax.algos.returns import explained_variance
+from mazejax.networks.policy import ActorCritic, AgentActorCritics
 from mazejax.types import ActorID, Array, PyTree, Rollout, Transition
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def from_rollout(algorithm: "ActorCriticAlgorithm", rollout: Rollout) -> Batches
     for key, steps in rollout.transitions.items():
         advantage, target, has_target = credits[key]
         if algorithm.advantage_norm == "batch":
-            advantage = losses.standardize(advantage, where=steps.active)
+            advantage = _standardized(advantage, steps.active, algorithm.actor_critics[key])
         batch = Batch(
             obs=steps.obs,
             action=steps.action,
@@ -83,12 +84,11 @@ def time_first(rows: Batch) -> Batch:
     return turned._replace(carry=carry)
 
 
-def weighted(rows: Batch, norm: bool) -> Batch:
+def weighted(rows: Batch, norm: bool, network: ActorCritic | AgentActorCritics) -> Batch:
     """The minibatch with weights of mean 1 and, if so wished, standardized advantages."""
     where = None if rows.weight is None else rows.weight > 0
-    advantage = losses.standardize(rows.advantage, where=where) if norm else rows.advantage
     return rows._replace(
-        advantage=advantage,
+        advantage=_standardized(rows.advantage, where, network) if norm else rows.advantage,
         weight=_of_mean_one(rows.weight),
         value_weight=_of_mean_one(rows.value_weight),
     )
@@ -108,6 +108,17 @@ def explained(batches: Batches) -> Metrics:
         name = f"value/explained_variance{'/' + key if len(batches) > 1 else ''}"
         metrics[name] = Accumulator.of(share, jnp.isfinite(share))
     return metrics
+
+
+def _standardized(
+    advantage: Array, where: Array | None, network: ActorCritic | AgentActorCritics
+) -> Array:
+    """Advantages standardized together; slot by slot where each has a network of its own."""
+    if not isinstance(network, AgentActorCritics):
+        return losses.standardize(advantage, where=where)
+    return jax.vmap(lambda a, w: losses.standardize(a, where=w), in_axes=-1, out_axes=-1)(
+        advantage, where
+    )
 
 
 def _of_mean_one(weight: Array | None) -> Array | None:

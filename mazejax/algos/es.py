@@ -106,6 +106,7 @@ class ES(Algorithm):
         check_range(self, "momentum", high=1.0)
         check_range(self, "weight_decay")
         check_choice(self, "optimizer", _OPTIMIZERS)
+        _ = self.actor_critics  # rules that do not fit the spaces are refused now
         if self.reset_params is not None and jax.tree.leaves(
             jax.eval_shape(self.reset_params.init)
         ):

@@ -69,7 +69,7 @@ def known_keys(algorithm: str) -> set[str]:
 
 def dotted(message: str, algorithm: str) -> str:
     """The message of an error with its leading field name as the command line spells it."""
-    name = message.split(":")[0]
+    name = message.split(":")[0].split("[")[0]
     for key in known_keys(algorithm):
         if key in (f"algorithm.{name}", f"run.{name}"):
             return message.replace(name, key, 1)

@@ -235,7 +235,7 @@ class RunContext:
 
     def _claim_directory(self) -> None:
         """Create the directory with its config, or check that it is this run's."""
-        path = self.directory / CONFIG_FILE
+        path, config = self.directory / CONFIG_FILE, self.config()
         if path.exists():
             self._check_same_run(read_run_config(self.directory))
         elif self.directory.exists() and any(self.directory.iterdir()):
@@ -243,7 +243,7 @@ class RunContext:
                 f"{self.directory}: is not empty and holds no run; choose another directory"
             )
         files.make_folder(self.directory)
-        files.write_json(path, self.config())
+        files.write_json(path, config)
         checkpoint.sweep_leftovers(self.directory)
 
     def _check_same_run(self, stored: dict[str, Any]) -> None:

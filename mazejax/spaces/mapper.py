@@ -127,12 +127,12 @@ class DistributionMapper:
         named = [what for what, _ in self.rules if isinstance(what, str)]
         if not named:
             return
-        heads = set(_heads(space))
+        known = set(heads(space))
         for name in named:
-            if name not in heads:
+            if name not in known:
                 raise ConfigError(
                     f"DistributionMapper rules: got the head {name!r}, expected the name of a "
-                    f"head of {space.summary}; {did_you_mean(name, heads)}"
+                    f"head of {space.summary}; {did_you_mean(name, known)}"
                 )
 
 
@@ -142,11 +142,12 @@ def _applies(what: Any, space: Space, path: tuple[str, ...]) -> bool:
     return isinstance(space, what) if isinstance(what, type) else what == space
 
 
-def _heads(space: Space, prefix: str = "") -> Iterator[str]:
+def heads(space: Space, prefix: str = "") -> Iterator[str]:
+    """Names of the parts of a Dict space, those of inner ones as `arm/grip`; none of others."""
     if isinstance(space, Dict):
         for key, part in space.items():
             yield prefix + key
-            yield from _heads(part, f"{prefix}{key}/")
+            yield from heads(part, f"{prefix}{key}/")
 
 
 class _Family(NamedTuple):

@@ -203,6 +203,39 @@ def test_an_agent_acts_alone_as_it_does_among_others_though_the_critic_sees_all(
         np.testing.assert_array_equal(policy.act(obs[3, agent]), wanted[3, agent])
 
 
+def test_a_central_critic_is_refused_where_no_agents_act_at_once():
+    with pytest.raises(ConfigError, match=r"network\.central_critic: no agents of .* act at once"):
+        PPO(GAME, network=CENTRAL)
+
+
+def test_rules_for_heads_reach_the_step_keys_that_have_them():
+    env = mazejax.make("Cutting2D-v0", structured=True)
+    head = next(iter(env.action_spaces["cutting"]))
+    template = MLPActorCritic((4,), distributions=((head, "categorical"),))
+    networks = acting.build_networks(template, env)
+    rules = {key: network.mapper.rules for key, network in networks.items()}
+    assert rules == {"selection": (), "cutting": ((head, "categorical"),)}
+    with pytest.raises(ConfigError, match=r"network\.distributions.*'rotatoin'"):
+        A2C(env, network=MLPActorCritic(distributions=(("rotatoin", "categorical"),)))
+
+
+@pytest.mark.parametrize("norm", ["batch", "minibatch"])
+def test_advantages_of_agents_with_networks_of_their_own_are_standardized_apart(norm):
+    algorithm = ALGORITHMS["at once"].replace(advantage_norm=norm)
+    rollout = jax.tree.map(jnp.asarray, collected("at once")[1])
+    steps = rollout.transitions["move"]
+    louder = steps.replace(reward=steps.reward.at[..., 1].multiply(1000.0))
+    rows = [
+        batch.from_rollout(algorithm, rollout.replace(transitions={"move": some}))["move"]
+        for some in (steps, louder)
+    ]
+    if norm == "minibatch":
+        rows = [batch.weighted(r, True, algorithm.actor_critics["move"]) for r in rows]
+    calm, loud = (np.asarray(r.advantage) for r in rows)
+    np.testing.assert_allclose(loud[:, 0], calm[:, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(loud.std(axis=0), calm.std(axis=0), rtol=0.2)
+
+
 @pytest.mark.parametrize("algorithm", [PPO, A2C])
 def test_critics_cannot_be_each_actors_own_and_of_all(algorithm):
     with pytest.raises(ConfigError) as error:

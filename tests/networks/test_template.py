@@ -382,7 +382,6 @@ def test_a_template_survives_its_configuration():
         ("recurrence=lstm", {"recurrence": "lstm"}),
         ("memory_size=5", {"memory_size": 5}),
         ("share_torso=true", {"share_torso": True}),
-        ("central_critic=true", {"central_critic": True}),
     ],
 )
 def test_the_command_line_sets_every_field(override, changes):
