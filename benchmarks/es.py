@@ -31,7 +31,7 @@ def ours(population: int, generations: int, falls: bool = True) -> Contender:
         population_size=population,
         max_steps=MAX_STEPS,
         total_steps=generations * population * MAX_STEPS,
-        network=mazejax.algos.MLPPolicy(HIDDEN),
+        network=mazejax.networks.MLPPolicy(HIDDEN),
         noise_stddev=STDDEV,
         learning_rate=LEARNING_RATE,
         weight_decay=0.0,
@@ -125,7 +125,7 @@ def report(results: list[Measured]) -> None:
             str(row.kern),
             f"{row.compile_seconds:.1f}",
         )
-    Console(soft_wrap=True).print(table)
+    Console(soft_wrap=True, width=120).print(table)
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / "es.json"
     content = {"machine": machine(), "results": [dataclasses.asdict(r) for r in results]}

@@ -54,6 +54,7 @@ GOALS = {
     "landmark_tour": Goal(4.6),
     "grid_maze": Goal(0.9),
     "job_shop": Goal(-57),
+    "t_maze": Goal(3.9),
     "cartpole_a2c": Goal(500),
     "cutting2d_a2c": Goal(-31),
     "cartpole_es": Goal(500, lanes=1),

@@ -221,7 +221,9 @@ class ES(Algorithm):
             watch = self._watch if self.normalize_obs else None
             return watch_episodes(env, policies, key, self.max_steps, carry, watch, unseen)
 
-        episodes, seen = jax.vmap(play)(members)
+        # One side after the other: together, a large population leaves the cache, which costs up to
+        # half of the speed on a CPU.
+        episodes, seen = jax.lax.map(play, members)
         shape = (2, self.population_size // 2, self.episodes_per_member)
         return jax.tree.map(lambda x: x.reshape(shape), episodes), seen
 

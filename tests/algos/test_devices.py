@@ -188,12 +188,14 @@ def test_eight_devices_learn_what_one_does_with_one_message_a_minibatch():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_seeds_are_spread_over_devices_without_any_message():
     (out,) = finished(child(PRELUDE.format(devices=4) + SEEDS))
     assert "seeds agree" in out and "vmapped" in out
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_run_on_two_devices_is_resumed_bit_for_bit():
     (out,) = finished(child(PRELUDE.format(devices=2) + RUN))
