@@ -12,8 +12,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "LSTMCarry": "mazejax.networks.recurrent",
         "MLPActorCritic": "mazejax.networks.template",
         "MLPPolicy": "mazejax.networks.template",
-        "OutputDense": "mazejax.networks.blocks",
-        "TwinDense": "mazejax.networks.blocks",
+        "OutputDense": "mazejax.networks.layers",
+        "TwinDense": "mazejax.networks.layers",
         "ValueHead": "mazejax.networks.heads",
     },
 )

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mazejax.networks.blocks import OutputDense
+from mazejax.networks.layers import OutputDense
 from mazejax.spaces.base import Space
 from mazejax.spaces.mapper import DistributionMapper
 from mazejax.types import Array, PyTree

@@ -15,8 +15,8 @@ import numpy as np
 
 from mazejax.base import Pytree, static
 from mazejax.errors import ConfigError, did_you_mean
-from mazejax.networks.blocks import ACTIVATIONS, TwinDense
 from mazejax.networks.heads import ActionHead, ValueHead
+from mazejax.networks.layers import ACTIVATIONS, TwinDense
 from mazejax.networks.policy import ActorCritic
 from mazejax.networks.recurrent import GRU, LSTM
 from mazejax.spaces.base import Space

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mazejax import random
-from mazejax.networks.blocks import ACTIVATIONS, TwinDense
+from mazejax.networks.layers import ACTIVATIONS, TwinDense
 
 
 def both(features, **fields):
