@@ -5,14 +5,12 @@ most 500 steps for each member on both sides. `python -m benchmarks.es [case ...
 words that select cases.
 """
 
-import dataclasses
 import importlib.util
-import json
 import math
 import sys
 from collections.abc import Callable
 
-from benchmarks.measure import RESULTS, Contender, Measured, machine, race
+from benchmarks.measure import Contender, Measured, race, report
 
 import jax  # isort: skip  # after the XLA flags that measure sets
 
@@ -110,29 +108,6 @@ def cases() -> dict[str, Callable[[], list[Contender]]]:
     return table
 
 
-def report(results: list[Measured]) -> None:
-    """Print the table and write it as JSON with versions and machine."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("case", "contender", "generations/s", "ratio", "kern", "compile s", box=None)
-    for i, row in enumerate(results):
-        table.add_row(
-            row.case if i == 0 or results[i - 1].case != row.case else "",
-            row.contender,
-            f"{row.steps_per_second:.3g}",
-            f"{row.ratio:.2f}x",
-            str(row.kern),
-            f"{row.compile_seconds:.1f}",
-        )
-    Console(soft_wrap=True, width=120).print(table)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / "es.json"
-    content = {"machine": machine(), "results": [dataclasses.asdict(r) for r in results]}
-    path.write_text(json.dumps(content, indent=1))
-    print(f"\n{machine()}\nwritten to {path}")
-
-
 def main(words: list[str]) -> list[Measured]:
     """Run the cases whose names contain any of the words; all without words."""
     if importlib.util.find_spec("evosax") is None:
@@ -142,7 +117,7 @@ def main(words: list[str]) -> list[Measured]:
     for name, build in chosen.items():
         print(f"{name} ...", flush=True)
         results += race(name, build(), rounds=5)
-    report(results)
+    report("es", results, unit="generations/s")
     return results
 
 

@@ -103,8 +103,7 @@ class Learned:
 def algorithm_of(name: str) -> Algorithm:
     """The learner of an experiment with its env."""
     settings = experiments.load(name)
-    choices = {k: v for entry in settings.get("defaults", ()) for k, v in entry.items()}
-    learner = registry.algorithms.get(choices.get("override /algorithm", "ppo"))
+    learner = registry.algorithms.get(experiments.algorithm_name(settings))
     env = mazejax.make(settings["env"], **settings.get("env_parameters", {}))
     fields = {**settings.get("algorithm", {}), "total_steps": settings["total_steps"]}
     return from_config(learner, fields, env=env)

@@ -74,14 +74,7 @@ def race(case: str, contenders: list[Contender], rounds: int = 7) -> list[Measur
         begin = time.perf_counter()
         programs.append(contender.compile())
         compile_seconds.append(time.perf_counter() - begin)
-    for program in programs:
-        jax.block_until_ready(program(jax.random.key(0)))
-    seconds: list[list[float]] = [[] for _ in contenders]
-    for i in range(rounds):
-        for program, times in zip(programs, seconds, strict=True):
-            begin = time.perf_counter()
-            jax.block_until_ready(program(jax.random.key(i)))
-            times.append(time.perf_counter() - begin)
+    seconds = time_in_turn(programs, [(jax.random.key(i),) for i in range(rounds)])
     speeds = [c.steps / statistics.median(s) for c, s in zip(contenders, seconds, strict=True)]
     return [
         Measured(
@@ -91,6 +84,19 @@ def race(case: str, contenders: list[Contender], rounds: int = 7) -> list[Measur
             contenders, speeds, compile_seconds, programs, seconds, strict=True
         )
     ]
+
+
+def time_in_turn(calls: list[Callable], arguments: list[tuple]) -> list[list[float]]:
+    """Seconds of each call in each round, all warmed up first; a round for each arguments."""
+    for call in calls:
+        jax.block_until_ready(call(*arguments[0]))
+    seconds: list[list[float]] = [[] for _ in calls]
+    for given in arguments:
+        for call, times in zip(calls, seconds, strict=True):
+            begin = time.perf_counter()
+            jax.block_until_ready(call(*given))
+            times.append(time.perf_counter() - begin)
+    return seconds
 
 
 def kern(compiled: Any) -> int:
@@ -108,24 +114,35 @@ def kern(compiled: Any) -> int:
     return max(counts)
 
 
-def report(name: str, results: list[Measured], directory: Path = RESULTS) -> Path:
-    """Print the table and write it as JSON with versions and machine; returns the path."""
+def report(
+    name: str, results: list[Measured], directory: Path = RESULTS, unit: str = "M steps/s"
+) -> Path:
+    """Print the table and write it as JSON with versions and machine; returns the path.
+
+    The unit is `M steps/s` or what a contender's `steps` are, per second.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("case", "contender", "M steps/s", "ratio", "bytes", "kern", "compile s", box=None)
+    table = Table("case", "contender", unit, "ratio", "bytes", "kern", "compile s", box=None)
+    per_unit = 1e6 if unit.startswith("M ") else 1.0
     for i, row in enumerate(results):
         first = i == 0 or results[i - 1].case != row.case
         table.add_row(
             row.case if first else "",
             row.contender,
-            f"{row.steps_per_second / 1e6:.3g}",
+            f"{row.steps_per_second / per_unit:.3g}",
             f"{row.ratio:.2f}x",
             str(row.state_bytes or ""),
             str(row.kern or ""),
             f"{row.compile_seconds:.1f}",
         )
     Console(soft_wrap=True).print(table)
+    return write(name, results, directory)
+
+
+def write(name: str, results: list[Any], directory: Path = RESULTS) -> Path:
+    """Write dataclasses as JSON with versions and machine; returns the path."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}.json"
     content = {"machine": machine(), "results": [dataclasses.asdict(r) for r in results]}

@@ -5,13 +5,11 @@ benchmarks.train_parts [env ...]` prints the table and writes it as JSON.
 """
 
 import dataclasses
-import json
 import statistics
 import sys
-import time
 from typing import Any
 
-from benchmarks.measure import RESULTS, machine
+from benchmarks.measure import time_in_turn, write
 
 import jax  # isort: skip  # after the XLA flags that measure sets
 import jax.numpy as jnp
@@ -105,15 +103,8 @@ def _gradients(ppo: Any, variables: Any, batches: Any) -> tuple[Any, float]:
 
 def _race(calls: dict[str, Any], rounds: int = 7) -> dict[str, float]:
     """Median seconds of each call, run in turn."""
-    for call in calls.values():
-        jax.block_until_ready(call())
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            begin = time.perf_counter()
-            jax.block_until_ready(call())
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    seconds = time_in_turn([*calls.values()], [()] * rounds)
+    return {name: statistics.median(s) for name, s in zip(calls, seconds, strict=True)}
 
 
 def peak_gflops() -> float:
@@ -141,11 +132,7 @@ def main(words: list[str]) -> list[Parts]:
         table.add_row(row.case, *(f"{number:,.3g}" for number in (*parts, *sizes)))
     Console(soft_wrap=True).print(table)
     print(f"\na product of 2048 rows by 512 x 512: {peak:.3g} gflop/s")
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / "train_parts.json"
-    content = {"machine": machine(), "results": [dataclasses.asdict(r) for r in results]}
-    path.write_text(json.dumps(content, indent=1))
-    print(f"\nwritten to {path}")
+    write("train_parts", results)
     return results
 
 

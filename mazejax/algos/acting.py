@@ -88,7 +88,7 @@ def policy(
         else:
             action = _draw(output.distribution, keys)
         log_prob = output.distribution.log_prob(action)
-        return Acted(action, _to_env(network, action), log_prob, output.value, carry)
+        return Acted(action, network.to_env(action), log_prob, output.value, carry)
 
     return act
 
@@ -116,11 +116,6 @@ def _of_actor(networks: Networks, variables: dict[str, PyTree], actor: ActorID) 
     if isinstance(network, AgentActorCritics) and actor.agent_id is not None:
         return network.network, network.of(own, actor.agent_id)
     return network, own
-
-
-def _to_env(network: ActorCritic | AgentActorCritics, action: PyTree) -> PyTree:
-    single = network.network if isinstance(network, AgentActorCritics) else network
-    return single.to_env(action)
 
 
 def _draw(distribution: PyTree, keys: Key) -> PyTree:

@@ -121,11 +121,6 @@ class ActorCriticAlgorithm(Algorithm):
         """N * T."""
         return self.num_envs * self.num_steps
 
-    @property
-    def actor_critics(self) -> acting.Networks:
-        """The network of each step key."""
-        return acting.build_networks(self.network, self.env, self.network_per, self.normalize_obs)
-
     def init(self, key: Key) -> TrainState:
         """Fresh weights and freshly reset envs."""
         key = random.as_key(key)
@@ -136,17 +131,16 @@ class ActorCriticAlgorithm(Algorithm):
 
     def init_learner(self, key: Key) -> TrainState:
         """Fresh weights, and no envs: for rollouts that come from elsewhere."""
-        key = random.as_key(key)
-        variables = self.init_variables(key)
-        scaled = self.normalize_reward
-        return TrainState(
-            variables=variables,
-            optimizer=self._optimizer().init(acting.weights_of(variables)),
-            collect=None,
-            key=key,
-            updates=Counter.zero(),
-            rewards=RewardStatistics.start(self.env, self.num_envs) if scaled else None,
-        )
+        state = super().init_learner(key)
+        if not self.normalize_reward:
+            return state
+        return state.replace(rewards=RewardStatistics.start(self.env, self.num_envs))
+
+    def make_optimizer(self) -> optax.GradientTransformation:
+        """Adam on gradients of limited norm."""
+        clip = optax.clip_by_global_norm(self.max_grad_norm)
+        # 1e-5 and not optax's 1e-8: as in OpenAI baselines, steadier with small gradients.
+        return optax.chain(clip, optax.scale_by_adam(eps=1e-5))
 
     def collect(self, state: TrainState) -> tuple[CollectState, Rollout, Episodes]:
         """The next rollout, [T, N, ...]."""
@@ -258,7 +252,7 @@ class ActorCriticAlgorithm(Algorithm):
         self, variables: PyTree, optimizer: PyTree, gradient: PyTree, rate: Array
     ) -> tuple[PyTree, PyTree]:
         """Variables and optimizer state after one step against the gradient."""
-        change, optimizer = self._optimizer().update(gradient, optimizer)
+        change, optimizer = self.make_optimizer().update(gradient, optimizer)
         moved = jax.tree.map(lambda v, c: v - rate * c, acting.weights_of(variables), change)
         return acting.with_weights(variables, moved), optimizer
 
@@ -281,11 +275,13 @@ class ActorCriticAlgorithm(Algorithm):
 
     def _with_seen(self, variables: PyTree, rollout: Rollout) -> PyTree:
         """The variables with the rollout's observations counted in their statistics, if any."""
-        return {
-            key: network.add_observations(variables[key], steps.obs, steps.active, self.axis_name)
-            for key, network in self.actor_critics.items()
-            for steps in (rollout.transitions[key],)
-        }
+        grown = {}
+        for key, network in self.actor_critics.items():
+            steps = rollout.transitions[key]
+            grown[key] = network.add_observations(
+                variables[key], steps.obs, steps.active, self.axis_name
+            )
+        return grown
 
     def _check_rollout(self, rollout: Rollout) -> None:
         wanted = (self.num_steps, self.num_envs)
@@ -296,11 +292,6 @@ class ActorCriticAlgorithm(Algorithm):
                     f"rollout{jax.tree_util.keystr(path)}: got shape {leaf.shape}, expected "
                     f"[num_steps, num_envs, ...] = {[*wanted]}"
                 )
-
-    def _optimizer(self) -> optax.GradientTransformation:
-        # 1e-5 and not optax's 1e-8: as in OpenAI baselines, steadier with small gradients.
-        clip = optax.clip_by_global_norm(self.max_grad_norm)
-        return optax.chain(clip, optax.scale_by_adam(eps=1e-5))
 
     def _learning_rate(self, updates: Counter) -> Array:
         return self.learning_rate * self._share(self.learning_rate_schedule, updates)

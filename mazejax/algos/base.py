@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from mazejax import random
 from mazejax.algos import acting, devices
@@ -25,11 +26,11 @@ from mazejax.envs.reset import check_strategy
 from mazejax.envs.reset_params import ResetParams
 from mazejax.envs.vector import VectorEnv
 from mazejax.errors import ConfigError, did_you_mean
+from mazejax.networks.template import MLPTemplate
 from mazejax.types import Array, Key, PyTree, Rollout
 
 NONFINITE = ("obs", "reward", "loss", "gradient", "variables")
 """What is watched for entries that are not finite, causes before consequences."""
-
 
 _NETWORK_PER = ("step_key", "actor")
 
@@ -78,7 +79,7 @@ class TrainState(Pytree):
 class Algorithm(Pytree):
     """Base of all learners: `init`, `update` and `train`, all pure.
 
-    A subclass defines `init`, `collect`, `learn`, `actor_critics` and the size of an update.
+    A subclass defines `init`, `collect`, `learn`, `make_optimizer` and the size of an update.
     """
 
     compile_time: ClassVar[bool] = True
@@ -103,9 +104,27 @@ class Algorithm(Pytree):
     axis_name: str | None = static(default=None, metadata={"config": False})
     """Mesh axis of a `shard_map` of one's own around `update`; all sizes, `total_steps` too, are
     then those of one device."""
+    network: MLPTemplate | None = None
+    """Template of the network, built for each step key; None where policies are something else."""
 
     def init(self, key: Key) -> TrainState:
         """The state before the first update; the key is the root of all that is drawn."""
+        raise NotImplementedError
+
+    def init_learner(self, key: Key) -> TrainState:
+        """Fresh weights, and no envs: for rollouts that come from elsewhere."""
+        key = random.as_key(key)
+        variables = self.init_variables(key)
+        return TrainState(
+            variables=variables,
+            optimizer=self.make_optimizer().init(acting.weights_of(variables)),
+            collect=None,
+            key=key,
+            updates=Counter.zero(),
+        )
+
+    def make_optimizer(self) -> optax.GradientTransformation:
+        """What turns gradients of the weights into steps, which the learning rate scales."""
         raise NotImplementedError
 
     def update(self, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -135,8 +154,10 @@ class Algorithm(Pytree):
 
     @property
     def actor_critics(self) -> acting.Networks:
-        """The network of each step key; empty where policies are something else."""
-        return {}
+        """The network of each step key."""
+        if self.network is None:
+            return {}
+        return acting.build_networks(self.network, self.env, self.network_per, self.normalize_obs)
 
     def init_variables(self, key: Key) -> dict[str, PyTree]:
         """Fresh variables of the networks, by step key; the key is the one given to `init`."""

@@ -12,11 +12,9 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from mazejax import random
 from mazejax.algos import acting
 from mazejax.algos.base import (
     Algorithm,
-    Counter,
     TrainState,
     check_choice,
     check_divides,
@@ -120,23 +118,16 @@ class ES(Algorithm):
         """P * E * max_steps: the most that one generation can step."""
         return self.num_envs * self.max_steps
 
-    @property
-    def actor_critics(self) -> acting.Networks:
-        """The network of each step key."""
-        return acting.build_networks(self.network, self.env, self.network_per, self.normalize_obs)
-
     def init(self, key: Key) -> TrainState:
-        """Fresh weights; no env stands between generations."""
-        key = random.as_key(key)
-        variables = self.init_variables(key)
-        return TrainState(
-            variables=variables,
-            optimizer=self._optimizer().init(acting.weights_of(variables)),
-            # Each generation resets its own envs, so that nothing is carried from one to the next.
-            collect=None,
-            key=key,
-            updates=Counter.zero(),
-        )
+        """Fresh weights; no env stands between generations, each of which resets its own."""
+        return self.init_learner(key)
+
+    def make_optimizer(self) -> optax.GradientTransformation:
+        """Adam, or momentum alone."""
+        if self.optimizer == "adam":
+            return optax.scale_by_adam()
+        # The mean and not the sum of past gradients: momentum then leaves the step size alone.
+        return optax.ema(self.momentum, debias=False)
 
     def _update(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One generation: play the episodes of all members, then step along the gradient."""
@@ -148,7 +139,7 @@ class ES(Algorithm):
         gradient = self._gradient(returns, noise)
         # Adam and SGD descend.
         descent = unravel(self.weight_decay * center - gradient)
-        change, optimizer = self._optimizer().update(descent, state.optimizer)
+        change, optimizer = self.make_optimizer().update(descent, state.optimizer)
         change = jax.tree.map(lambda c: -self.learning_rate * c, change)
         variables = acting.with_weights(state.variables, optax.apply_updates(learned, change))
         gradient_norm, env_steps = jnp.linalg.norm(gradient), jnp.sum(episodes.lengths)
@@ -270,12 +261,6 @@ class ES(Algorithm):
             return act
 
         return {actor: of_actor(actor) for actor in dict.fromkeys(self.env.actors)}
-
-    def _optimizer(self) -> optax.GradientTransformation:
-        if self.optimizer == "adam":
-            return optax.scale_by_adam()
-        # The mean and not the sum of past gradients: momentum then leaves the step size alone.
-        return optax.ema(self.momentum, debias=False)
 
 
 def draw_noise(key: Key, pairs: Array, size: int) -> Array:

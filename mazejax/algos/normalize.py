@@ -17,8 +17,6 @@ from mazejax.envs.structured import step_keys
 from mazejax.networks.normalization import CLIP, RunningStatistics
 from mazejax.types import Array, Rollout
 
-_EPSILON = 1e-8
-
 
 class RewardStatistics(Pytree):
     """How far discounted returns spread: one number, for all streams of reward together.
@@ -64,9 +62,8 @@ class RewardStatistics(Pytree):
 
         last, returns = jax.lax.scan(one_step, self.returns, (rewards, done))
         statistics = self.statistics.add(returns, axis_name=axis_name)
-        factor = jax.lax.rsqrt(statistics.variance + _EPSILON)
         scaled = {
-            key: s.replace(reward=jnp.clip(s.reward * factor, -CLIP, CLIP))
+            key: s.replace(reward=jnp.clip(s.reward * statistics.scale, -CLIP, CLIP))
             for key, s in rollout.transitions.items()
         }
         return type(self)(statistics, last), rollout.replace(transitions=scaled)

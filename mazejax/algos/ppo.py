@@ -42,7 +42,7 @@ class PPO(ActorCriticAlgorithm):
         super().validate()
         check_positive_integers(self, "num_epochs", "num_minibatches")
         rows, what = self.steps_per_update, "num_envs * num_steps"
-        if self.initial_carry(1) is not None:
+        if any(network.is_recurrent for network in self.actor_critics.values()):
             rows, what = self.num_envs, "num_envs (of recurrent policies)"
         check_divides(what, rows, "num_minibatches", self.num_minibatches)
         check_range(self, "clip_eps", open_low=True)

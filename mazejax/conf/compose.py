@@ -71,20 +71,29 @@ def _check_overrides(overrides: list[str]) -> str:
         key = override.key_or_group
         if key not in known and not key.startswith(("hydra.", "hydra/", "env_parameters.")):
             raise ConfigError(f"{key}: unknown key; {_suggest(key, known)}")
-        if key == "experiment" and not override.is_sweep_override():
-            experiments.load(str(override.value()))
     return chosen
 
 
 def _chosen_algorithm(overrides: list[Any]) -> str:
+    """That of the overrides, else that of their experiment."""
     names = registry.algorithms.names()
-    chosen = nodes.DEFAULT_ALGORITHM
-    for override in overrides:
-        if override.key_or_group == "algorithm" and not override.is_sweep_override():
-            chosen = str(override.value())
-            if chosen not in names:
-                raise ConfigError(f"algorithm: unknown {chosen!r}; {did_you_mean(chosen, names)}")
-    return chosen
+    choices = {o.key_or_group: str(o.value()) for o in overrides if not o.is_sweep_override()}
+    chosen = choices.get("algorithm")
+    if chosen is not None and chosen not in names:
+        raise ConfigError(f"algorithm: unknown {chosen!r}; {did_you_mean(chosen, names)}")
+    if "experiment" not in choices:
+        return chosen or nodes.DEFAULT_ALGORITHM
+    settings = experiments.load(choices["experiment"])
+    own = experiments.algorithm_name(settings)
+    fields = settings.get("algorithm", {})
+    plain = [key for key, value in fields.items() if not isinstance(value, dict)]
+    foreign = {f"algorithm.{key}" for key in plain} - nodes.known_keys(chosen or own)
+    if foreign:
+        raise ConfigError(
+            f"algorithm: {chosen} has no {min(foreign)}, which experiment={choices['experiment']} "
+            f"sets; leave out algorithm={chosen}"
+        )
+    return chosen or own
 
 
 def _suggest(key: str, known: set[str]) -> str:

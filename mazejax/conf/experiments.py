@@ -7,6 +7,7 @@ defaults, under the names of the command line.
 from pathlib import Path
 from typing import Any
 
+from mazejax.conf.nodes import DEFAULT_ALGORITHM
 from mazejax.errors import ConfigError, did_you_mean
 
 _FOLDER = Path(__file__).parent / "experiment"
@@ -24,3 +25,11 @@ def load(name: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_container(OmegaConf.load(_FOLDER / f"{name}.yaml"))  # type: ignore[return-value]
+
+
+def algorithm_name(settings: dict[str, Any]) -> str:
+    """The learner that an experiment's settings choose."""
+    choices = {
+        group: name for entry in settings.get("defaults", ()) for group, name in entry.items()
+    }
+    return str(choices.get("override /algorithm", DEFAULT_ALGORITHM))

@@ -71,8 +71,12 @@ class RunningStatistics(Pytree):
 
     def normalize(self, values: Array) -> Array:
         """Values [..., *shape] minus the mean over the standard deviation, clipped, float32."""
-        scale = jax.lax.rsqrt(self.variance + _EPSILON)
-        return jnp.clip(self._centred(values) * self._like(scale, values), -CLIP, CLIP)
+        return jnp.clip(self._centred(values) * self._like(self.scale, values), -CLIP, CLIP)
+
+    @property
+    def scale(self) -> Array:
+        """One over the standard deviation, float32 [*shape]."""
+        return jax.lax.rsqrt(self.variance + _EPSILON)
 
     def _joined(self, count: Array, offset: Array, low: Array, variance: Array) -> Self:
         """With `count` arrays more, whose mean is `offset + low` from ours, and their variance."""

@@ -228,6 +228,10 @@ class AgentActorCritics(Pytree):
             )
         return variables
 
+    def to_env(self, action: PyTree) -> PyTree:
+        """As of `ActorCritic`."""
+        return self.network.to_env(action)
+
     @property
     def num_sets(self) -> int:
         """Agents with variables of their own, A."""

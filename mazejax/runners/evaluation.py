@@ -61,9 +61,14 @@ def evaluate(
 
     All 64 bits of the seed count.
     """
-    if episodes < 1 or max_steps < 1:
-        raise ConfigError(f"episodes and max_steps: must be positive, got {episodes}, {max_steps}")
+    check_sizes(episodes, max_steps)
     program = compile_evaluation(algorithm, episodes, max_steps, deterministic)
     result = jax.device_get(program(variables, random.key(seed)))
     ended = np.asarray(result.ended)
     return Evaluation(result.returns[ended], result.lengths[ended], int((~ended).sum()))
+
+
+def check_sizes(episodes: int, max_steps: int) -> None:
+    """Raise ConfigError unless both are positive."""
+    if episodes < 1 or max_steps < 1:
+        raise ConfigError(f"episodes and max_steps: must be positive, got {episodes}, {max_steps}")

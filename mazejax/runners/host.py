@@ -17,14 +17,15 @@ import numpy as np
 
 from mazejax import random
 from mazejax.algos.actor_critic import ActorCriticAlgorithm
-from mazejax.algos.base import NONFINITE, Algorithm, TrainState, episode_metrics
+from mazejax.algos.base import Algorithm, TrainState, episode_metrics
 from mazejax.algos.collect import Acted, Episodes
 from mazejax.algos.metrics import Metrics, merge_rows
 from mazejax.envs import keys
 from mazejax.envs.base import Env, select
 from mazejax.envs.bridges.gymnasium import HostStep, HostVectorEnv
-from mazejax.errors import ConfigError, EnvError
-from mazejax.runners.evaluation import Evaluation
+from mazejax.errors import ConfigError
+from mazejax.runners.evaluation import Evaluation, check_sizes
+from mazejax.runners.finite import first_nonfinite, nonfinite_error
 from mazejax.runners.program import CACHED_PROGRAMS, strong_types
 from mazejax.runners.progress import choose_progress
 from mazejax.runners.signals import StopRequest
@@ -73,8 +74,7 @@ def evaluate_on_host(
     So long episodes count like short ones. The envs, of any number, are reset first; what
     has not ended after `max_steps` steps of each is unfinished.
     """
-    if episodes < 1 or max_steps < 1:
-        raise ConfigError(f"episodes and max_steps: must be positive, got {episodes}, {max_steps}")
+    check_sizes(episodes, max_steps)
     _check_spaces(algorithm, envs)
     root = random.stream(random.as_key(random.key(seed)), "evaluation")
     player = _Player(algorithm, envs, root, deterministic)
@@ -319,10 +319,6 @@ def _check_spaces(algorithm: Algorithm, envs: HostVectorEnv) -> None:
 
 def _check_finite(row: dict[str, Any], update: int, env: Env) -> None:
     """Raise for the first quantity of an update that is not finite."""
-    bad = [name for name in NONFINITE if row[f"nonfinite/{name}"].count > 0]
-    if not bad:
-        return
-    where = f"update {update}: {bad[0]} is not finite"
-    if bad[0] in ("obs", "reward"):
-        raise EnvError(f"{where}; mend {env}")
-    raise ConfigError(f"{where}; learning diverged: try a smaller learning_rate")
+    quantity = first_nonfinite(row)
+    if quantity is not None:
+        raise nonfinite_error(quantity, f"update {update}: {quantity} is not finite", env)

@@ -53,7 +53,11 @@ class Program:
 def compile_program(algorithm: Algorithm) -> Program:
     """The programs of an algorithm; an equal algorithm built anew gets the same ones."""
     key = jax.eval_shape(lambda: random.key(0))
-    state = jax.eval_shape(lambda key: strong_types(algorithm.init(key)), key)
+
+    def start(key: Key) -> TrainState:
+        return strong_types(algorithm.init(key))
+
+    state = jax.eval_shape(start, key)
     places = None
     if algorithm.num_devices > 1:
         places = devices.shardings(algorithm, state)
@@ -62,7 +66,7 @@ def compile_program(algorithm: Algorithm) -> Program:
             state,
             places,
         )
-    init = jax.jit(lambda key: strong_types(algorithm.init(key)), out_shardings=places)
+    init = jax.jit(start, out_shardings=places)
     chunk = jax.jit(
         functools.partial(run_updates, algorithm), donate_argnums=0, out_shardings=(places, None)
     )

@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from mazejax import files, random
-from mazejax.algos.base import NONFINITE, Algorithm, TrainState
+from mazejax.algos.base import Algorithm, TrainState
 from mazejax.algos.metrics import Metrics, merge_rows
-from mazejax.errors import ConfigError, EnvError, MazejaxError
+from mazejax.errors import MazejaxError
 from mazejax.runners import checkpoint
 from mazejax.runners.evaluation import Evaluation, evaluate
+from mazejax.runners.finite import first_nonfinite, nonfinite_error
 from mazejax.runners.program import MAX_UPDATES, Program, host_rows
 from mazejax.runners.progress import Progress
 from mazejax.runners.settings import RunSettings, spread
@@ -185,17 +186,14 @@ class TrainingLoop:
 
     def _check_finite(self, row: dict[str, Any], update: int) -> None:
         """Raise for the first quantity that is not finite, with the good state on disk."""
-        bad = [name for name in NONFINITE if row[f"nonfinite/{name}"].count > 0]
-        if not bad:
+        quantity = first_nonfinite(row)
+        if quantity is None:
             return
-        path, quantity = self._keep_evidence(update), bad[0]
         where = (
-            f"update {update}: {quantity} is not finite; the state before it is the "
-            f"checkpoint {update - 1} in {self.directory}, the batch is {path}"
+            f"update {update}: {quantity} is not finite; the state before it is the checkpoint "
+            f"{update - 1} in {self.directory}, the batch is {self._keep_evidence(update)}"
         )
-        if quantity in ("obs", "reward"):
-            raise EnvError(f"{where}; mend {self.algorithm.env}")
-        raise ConfigError(f"{where}; learning diverged: try a smaller algorithm.learning_rate")
+        raise nonfinite_error(quantity, where, self.algorithm.env)
 
     def _keep_evidence(self, update: int) -> Path:
         """Save the state before the update, and what it collected, by replaying exactly."""
