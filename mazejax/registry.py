@@ -1,4 +1,4 @@
-"""Tables from names to the factories of environments and algorithms.
+"""Tables from names to the factories of environments, algorithms, networks and their blocks.
 
 A factory is a callable or the text "module:attribute", which is imported when its name is
 first asked for: so a table of everything costs nothing to load. What the factories make
@@ -208,6 +208,46 @@ algorithms = Registry("algorithm", entry_points="mazejax.algorithms")
 algorithms.register("a2c", "mazejax.algos.a2c:A2C")
 algorithms.register("es", "mazejax.algos.es:ES")
 algorithms.register("ppo", "mazejax.algos.ppo:PPO")
+
+blocks = Registry("block", entry_points="mazejax.blocks")
+"""Blocks of networks by name; what `block: NAME` in the settings of a network looks up."""
+
+for _module, _names in {
+    "adapter": ("ModuleBlock",),
+    "attention": ("MultiHeadAttentionBlock", "SelfAttentionConvBlock", "SelfAttentionSeqBlock"),
+    "convolution": ("StridedConvolutionBlock", "VGGConvolutionBlock"),
+    "dense": ("DenseBlock", "LinearOutputBlock"),
+    "graph": ("GNNBlock", "GraphAttentionBlock", "GraphConvBlock"),
+    "joint": (
+        "FlattenDenseBlock",
+        "StridedConvolutionDenseBlock",
+        "VGGConvolutionDenseBlock",
+        "VGGConvolutionGAPBlock",
+    ),
+    "masking": ("ActionMaskingBlock",),
+    "point": ("PointNetFeatureBlock",),
+    "pooling": ("GlobalAveragePoolingBlock", "MaskedGlobalPoolingBlock"),
+    "recurrent": ("GRUBlock", "LSTMBlock", "LSTMLastStepBlock"),
+    "shape": (
+        "ConcatenationBlock",
+        "CorrelationBlock",
+        "FlattenBlock",
+        "FunctionalBlock",
+        "MultiIndexSlicingBlock",
+        "RepeatToMatchBlock",
+        "SliceBlock",
+    ),
+}.items():
+    for _name in _names:
+        blocks.register(_name, f"mazejax.networks.blocks.{_module}:{_name}")
+
+networks = Registry("network", entry_points="mazejax.networks")
+"""Templates of networks by name; what `algorithm/network=NAME` looks up."""
+
+networks.register("custom", "mazejax.networks.custom:CustomActorCritic")
+networks.register("mlp", "mazejax.networks.template:MLPActorCritic")
+networks.register("mlp_policy", "mazejax.networks.template:MLPPolicy")
+networks.register("perception", "mazejax.networks.perception:PerceptionActorCritic")
 
 
 def make(name: str, **parameters: Any) -> Any:

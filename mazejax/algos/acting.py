@@ -9,7 +9,7 @@ from mazejax.envs.base import Env
 from mazejax.envs.structured import agent_axis
 from mazejax.errors import ConfigError
 from mazejax.networks.policy import ActorCritic, AgentActorCritics, weights
-from mazejax.networks.template import MLPTemplate
+from mazejax.networks.template import NetworkTemplate
 from mazejax.spaces import mapper
 from mazejax.spaces.base import Space
 from mazejax.types import ActorID, Array, Key, PyTree
@@ -19,7 +19,7 @@ Networks = dict[str, Any]
 
 
 def build_networks(
-    template: MLPTemplate, env: Env, network_per: str = "step_key", normalize_obs: bool = False
+    template: NetworkTemplate, env: Env, network_per: str = "step_key", normalize_obs: bool = False
 ) -> Networks:
     """A network from the template for the spaces of each step key, or one per actor."""
     observations, actions = env.observation_spaces, env.action_spaces
@@ -27,8 +27,8 @@ def build_networks(
     for key in actions:
         agents = [actor.agent_id for actor in env.actors if actor.step_key == key]
         at_once = env.agent_counts[key] if None in agents else 0
-        own = _with_own_rules(template, actions, key)
         try:
+            own = _with_own_rules(template.of_step_key(key), actions, key)
             network = own.build(observations[key], actions[key], at_once)
         except ConfigError as error:
             raise ConfigError(f"network.{error}") from None
@@ -102,7 +102,9 @@ def critic(network: ActorCritic | AgentActorCritics, variables: PyTree) -> Evalu
     return evaluate
 
 
-def _with_own_rules(template: MLPTemplate, actions: dict[str, Space], key: str) -> MLPTemplate:
+def _with_own_rules(
+    template: NetworkTemplate, actions: dict[str, Space], key: str
+) -> NetworkTemplate:
     """The template without the rules for heads that only other step keys have."""
     own = set(mapper.heads(actions[key]))
     foreign = {head for space in actions.values() for head in mapper.heads(space)} - own

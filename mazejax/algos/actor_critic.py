@@ -31,7 +31,7 @@ from mazejax.algos.normalize import RewardStatistics
 from mazejax.base import static
 from mazejax.errors import ConfigError
 from mazejax.networks.policy import PolicyOutput
-from mazejax.networks.template import MLPActorCritic
+from mazejax.networks.template import MLPActorCritic, NetworkTemplate
 from mazejax.types import Array, Key, PyTree, Rollout
 
 # Over the share of the updates that are made, since optax counts in int32.
@@ -50,7 +50,7 @@ class ActorCriticAlgorithm(Algorithm):
     A subclass defines `optimize`, the use it makes of a rollout, and `policy_losses`.
     """
 
-    network: MLPActorCritic = MLPActorCritic()
+    network: NetworkTemplate = MLPActorCritic()
     """Template of policy and critic, built for each step key."""
     critic: str = static(default="step")
     """`step`: each sub-step is judged by its own value; `shared`: all by that of the first, of

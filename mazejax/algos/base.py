@@ -26,7 +26,7 @@ from mazejax.envs.reset import check_strategy
 from mazejax.envs.reset_params import ResetParams
 from mazejax.envs.vector import VectorEnv
 from mazejax.errors import ConfigError, did_you_mean
-from mazejax.networks.template import MLPTemplate
+from mazejax.networks.template import NetworkTemplate
 from mazejax.types import Array, Key, PyTree, Rollout
 
 NONFINITE = ("obs", "reward", "loss", "gradient", "variables")
@@ -104,7 +104,7 @@ class Algorithm(Pytree):
     axis_name: str | None = static(default=None, metadata={"config": False})
     """Mesh axis of a `shard_map` of one's own around `update`; all sizes, `total_steps` too, are
     then those of one device."""
-    network: MLPTemplate | None = None
+    network: NetworkTemplate | None = None
     """Template of the network, built for each step key; None where policies are something else."""
 
     def init(self, key: Key) -> TrainState:

@@ -39,7 +39,7 @@ from mazejax.base import static
 from mazejax.errors import ConfigError
 from mazejax.networks.normalization import RunningStatistics
 from mazejax.networks.policy import STATISTICS
-from mazejax.networks.template import MLPPolicy
+from mazejax.networks.template import MLPPolicy, NetworkTemplate
 from mazejax.types import ActorID, Array, Key, PyTree, Rollout
 
 _OPTIMIZERS = ("adam", "sgd")
@@ -62,7 +62,7 @@ class ES(Algorithm):
     """Most flat env steps to train for, each episode counted as `max_steps`."""
     num_envs: int = static(default=1, init=False, repr=False, metadata={"config": False})
     """Follows from the population: `population_size * episodes_per_member`, N."""
-    network: MLPPolicy = MLPPolicy()
+    network: NetworkTemplate = MLPPolicy()
     """Template of the policy, built for each step key."""
     population_size: int = static(default=64)
     """Perturbed policies in one generation, P; even, for they come in mirrored pairs."""

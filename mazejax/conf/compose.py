@@ -29,7 +29,7 @@ def run_with_config(arguments: list[str], function: Function) -> list[int]:
     from omegaconf.errors import OmegaConfBaseException
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise, instead of printing and exiting
-    algorithm = _check_overrides([a for a in arguments if not a.startswith("-")])
+    algorithm, free = _check_overrides([a for a in arguments if not a.startswith("-")])
     nodes.store()
     codes: list[int] = []
     errors: list[MazejaxError] = []
@@ -41,7 +41,9 @@ def run_with_config(arguments: list[str], function: Function) -> list[int]:
         except MazejaxError as error:  # kept from Hydra, which would print around it
             errors.append(error)
 
-    argv, sys.argv = sys.argv, ["mazejax train", *map(_as_hydra_wants, _flags_first(arguments))]
+    # Hydra has no node that knows the keys that one likes.
+    wanted = [f"++{a}" if a.startswith(free) else a for a in _flags_first(arguments)]
+    argv, sys.argv = sys.argv, ["mazejax train", *wanted]
     try:
         call()
     except (HydraException, OmegaConfBaseException) as error:
@@ -53,8 +55,11 @@ def run_with_config(arguments: list[str], function: Function) -> list[int]:
     return codes
 
 
-def _check_overrides(overrides: list[str]) -> str:
-    """Raise ConfigError for an unknown key or choice; returns the chosen algorithm."""
+def _check_overrides(overrides: list[str]) -> tuple[str, tuple[str, ...]]:
+    """The chosen algorithm, and with what keys begin that one may invent.
+
+    Raises ConfigError for an unknown key or choice.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -65,19 +70,32 @@ def _check_overrides(overrides: list[str]) -> str:
         except HydraException as error:
             key = text.split("=")[0]
             raise ConfigError(f"{key}: cannot read {text!r}; write key=value") from error
-    chosen = _chosen_algorithm(parsed)
-    known = nodes.known_keys(chosen)
+    choices = {o.key_or_group: str(o.value()) for o in parsed if not o.is_sweep_override()}
+    chosen = _chosen_algorithm(choices)
+    known = nodes.known_keys(chosen, _chosen_network(choices))
+    free = tuple(key for key in known if key.endswith("."))
     for override in parsed:
         key = override.key_or_group
-        if key not in known and not key.startswith(("hydra.", "hydra/", "env_parameters.")):
+        if key not in known and not key.startswith(("hydra.", "hydra/", *free)):
             raise ConfigError(f"{key}: unknown key; {_suggest(key, known)}")
-    return chosen
+    return chosen, free
 
 
-def _chosen_algorithm(overrides: list[Any]) -> str:
+def _chosen_network(choices: dict[str, str]) -> str | None:
+    """The template of networks that is chosen; None for that of the algorithm."""
+    if "algorithm/network" in choices:
+        name, known = choices["algorithm/network"], registry.networks.names()
+        if name not in known:
+            raise ConfigError(f"algorithm/network: unknown {name!r}; {did_you_mean(name, known)}")
+        return name
+    if "experiment" not in choices:
+        return None
+    return experiments.choices(experiments.load(choices["experiment"])).get("algorithm/network")
+
+
+def _chosen_algorithm(choices: dict[str, str]) -> str:
     """That of the overrides, else that of their experiment."""
     names = registry.algorithms.names()
-    choices = {o.key_or_group: str(o.value()) for o in overrides if not o.is_sweep_override()}
     chosen = choices.get("algorithm")
     if chosen is not None and chosen not in names:
         raise ConfigError(f"algorithm: unknown {chosen!r}; {did_you_mean(chosen, names)}")
@@ -118,11 +136,6 @@ def _choice(default: str) -> str:
 def _flags_first(arguments: list[str]) -> list[str]:
     # Hydra takes what follows the first override for overrides too.
     return sorted(arguments, key=lambda argument: not argument.startswith("-"))
-
-
-def _as_hydra_wants(argument: str) -> str:
-    # Env parameters are the env's own: Hydra has no node that knows their names.
-    return f"++{argument}" if argument.startswith("env_parameters.") else argument
 
 
 def _one_line(error: BaseException) -> str:

@@ -27,9 +27,12 @@ def load(name: str) -> dict[str, Any]:
     return OmegaConf.to_container(OmegaConf.load(_FOLDER / f"{name}.yaml"))  # type: ignore[return-value]
 
 
+def choices(settings: dict[str, Any]) -> dict[str, str]:
+    """What an experiment's settings choose of the groups, such as `algorithm`, by group."""
+    entries = [item for entry in settings.get("defaults", ()) for item in entry.items()]
+    return {group.removeprefix("override /"): str(name) for group, name in entries}
+
+
 def algorithm_name(settings: dict[str, Any]) -> str:
     """The learner that an experiment's settings choose."""
-    choices = {
-        group: name for entry in settings.get("defaults", ()) for group, name in entry.items()
-    }
-    return str(choices.get("override /algorithm", DEFAULT_ALGORITHM))
+    return choices(settings).get("algorithm", DEFAULT_ALGORITHM)

@@ -13,7 +13,8 @@ from typing import Any
 
 from mazejax import registry
 from mazejax.base import Pytree
-from mazejax.runners.config import config_fields, to_config
+from mazejax.networks.template import NetworkTemplate
+from mazejax.runners.config import TEMPLATE, config_fields, field_types, to_config
 from mazejax.runners.settings import RunSettings
 
 DEFAULT_ALGORITHM = "ppo"
@@ -22,11 +23,9 @@ DEFAULT_ALGORITHM = "ppo"
 @functools.cache
 def node(cls: type[Pytree]) -> type:
     """Mutable dataclass with the configuration fields of a class, types as OmegaConf knows them."""
-    hints = typing.get_type_hints(cls)
-    return dataclasses.make_dataclass(
-        f"{cls.__name__}Config",
-        [_node_field(hints[field.name], field) for field in config_fields(cls)],
-    )
+    hints = field_types(cls)
+    fields = [_node_field(hints[field.name], field) for field in config_fields(cls)]
+    return dataclasses.make_dataclass(f"{cls.__name__}Config", [*_group_fields(cls), *fields])
 
 
 def root_node() -> type:
@@ -58,39 +57,68 @@ def store() -> None:
     config_store.store(name="train", node=root_node())
     for name in registry.algorithms.names():
         config_store.store(group="algorithm", name=name, node=node(registry.algorithms.get(name)))
+    for name in registry.networks.names():
+        template = node(registry.networks.get(name))
+        config_store.store(group="algorithm/network", name=name, node=template)
 
 
-def known_keys(algorithm: str) -> set[str]:
-    """Every dotted key that `mazejax train` knows with this algorithm."""
+def known_keys(algorithm: str, network: str | None = None) -> set[str]:
+    """Every dotted key that `mazejax train` knows with this algorithm and template of networks.
+
+    Those that end in a dot hold whatever keys one likes.
+    """
     cls = registry.algorithms.get(algorithm)
     keys = {field.name for field in dataclasses.fields(root_node())} - {"defaults", "hydra"}
-    return keys | {"experiment"} | _dotted(cls, "algorithm.") | _dotted(RunSettings, "run.")
+    keys |= {"experiment", "env_parameters."} | _dotted(RunSettings, "run.")
+    if "network" in field_types(cls):
+        keys.add("algorithm/network")
+    return keys | _dotted(cls, "algorithm.", registry.networks.get(network) if network else None)
 
 
 def dotted(message: str, algorithm: str) -> str:
     """The message of an error with its leading field name as the command line spells it."""
-    name = message.split(":")[0].split("[")[0]
+    name = message.split(":")[0].split("[")[0].split(".")[0]
     for key in known_keys(algorithm):
         if key in (f"algorithm.{name}", f"run.{name}"):
             return message.replace(name, key, 1)
     return message
 
 
-def _dotted(cls: type, prefix: str) -> set[str]:
-    hints = typing.get_type_hints(cls)
+def _dotted(cls: type, prefix: str, network: type | None = None) -> set[str]:
+    hints = field_types(cls) | ({} if network is None else {"network": network})
     keys: set[str] = set()
     for field in config_fields(cls):
+        hint = hints[field.name]
         keys.add(prefix + field.name)
-        if isinstance(hints[field.name], type) and issubclass(hints[field.name], Pytree):
-            keys |= _dotted(hints[field.name], f"{prefix}{field.name}.")
+        if isinstance(hint, type) and issubclass(hint, Pytree):
+            keys |= _dotted(hint, f"{prefix}{field.name}.")
+        elif hint is Any or typing.get_origin(hint) is dict:
+            keys.add(f"{prefix}{field.name}.")
     return keys
 
 
+def _group_fields(cls: type) -> list[tuple[str, Any, Any]]:
+    """What a node has beside the fields of its class: which template it is, or may choose."""
+    if issubclass(cls, NetworkTemplate):
+        return [(TEMPLATE, str, registry.networks.name_of(cls))]
+    templates = [f for f in config_fields(cls) if isinstance(f.default, NetworkTemplate)]
+    if not templates:
+        return []
+    chosen = [{f.name: registry.networks.name_of(type(f.default))} for f in templates]
+    return [("defaults", list[Any], dataclasses.field(default_factory=lambda: ["_self_", *chosen]))]
+
+
 def _node_field(hint: Any, field: dataclasses.Field) -> tuple[str, Any, dataclasses.Field]:
+    if isinstance(field.default, NetworkTemplate):
+        chosen_by_group: Any = dataclasses.field(default="???")
+        return field.name, Any, chosen_by_group
     if isinstance(hint, type) and issubclass(hint, Pytree):
         inner: Any = node(hint)  # type: ignore[arg-type]  # mypy takes the class for an instance
         return field.name, inner, dataclasses.field(default_factory=inner)
     default: Any = to_config(field.default)
+    if isinstance(default, dict):
+        factory: Any = default.copy
+        return field.name, dict[str, Any], dataclasses.field(default_factory=factory)
     if isinstance(default, list):
         listed = _listed(hint)
         copy: Any = default.copy

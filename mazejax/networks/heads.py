@@ -6,10 +6,23 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mazejax.networks.initializers import initializer, probability_bias
 from mazejax.networks.layers import OutputDense
 from mazejax.spaces.base import Space
 from mazejax.spaces.mapper import DistributionMapper
 from mazejax.types import Array, PyTree
+
+VALUE = "value"
+"""The key under which a critic gives its values, [...] or [..., 1]."""
+
+
+def head_shapes(space: Space, mapper: DistributionMapper) -> dict[str, tuple[int, ...]]:
+    """The keys under which a policy gives the parameters of its distributions, with shapes.
+
+    "logits" of a Discrete action, "gear/logits" of one called "gear" in a Dict.
+    """
+    flat = _flat(mapper.parameters(space))
+    return {"/".join(path): shape for path, shape in flat.items()}
 
 
 class ActionHead(nn.Module):
@@ -24,6 +37,10 @@ class ActionHead(nn.Module):
     action_space: Space
     mapper: DistributionMapper
     kernel_scale: float = 0.01
+    kernel_init: str = "orthogonal"
+    """As `initializer` knows it."""
+    probabilities: tuple[tuple[str, float], ...] = ()
+    """With which heads of bits begin, by name; the name of an action that is no Dict is ""."""
 
     @nn.compact
     def __call__(self, features: Array) -> PyTree:
@@ -31,8 +48,8 @@ class ActionHead(nn.Module):
         wanted = dict(sorted(_flat(self.mapper.parameters(self.action_space)).items()))
         free = {path for path in wanted if path[-1] == "log_std"}
         width = sum(math.prod(shape) for path, shape in wanted.items() if path not in free)
-        init = nn.initializers.orthogonal(self.kernel_scale)
-        out = OutputDense(width, init, name="dense")(features)
+        init = initializer(self.kernel_init, self.kernel_scale)
+        out = OutputDense(width, init, self._biases(wanted, free), name="dense")(features)
         batch, start, parameters = out.shape[:-1], 0, {}
         for path, shape in wanted.items():
             if path in free:
@@ -43,6 +60,18 @@ class ActionHead(nn.Module):
                 parameters[path] = part.reshape((*batch, *shape))
                 start += math.prod(shape)
         return _nested(parameters)
+
+    def _biases(self, wanted: dict[tuple[str, ...], Any], free: set) -> tuple[float, ...]:
+        """Where the outputs begin; () for 0 everywhere."""
+        if not self.probabilities:
+            return ()
+        begin = {name: probability_bias(p) for name, p in self.probabilities}
+        each = [
+            (begin.get("/".join(path[:-1]), 0.0), math.prod(shape))
+            for path, shape in wanted.items()
+            if path not in free
+        ]
+        return tuple(bias for bias, size in each for _ in range(size))
 
 
 class ValueHead(nn.Module):

@@ -55,6 +55,8 @@ class OutputDense(nn.Module):
 
     features: int
     kernel_init: Callable
+    bias: tuple[float, ...] = ()
+    """Where the biases begin; () for 0 everywhere."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -63,8 +65,11 @@ class OutputDense(nn.Module):
         def init(key: Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> Array:
             return self.kernel_init(key, shape[::-1], dtype).T
 
+        def init_bias(_: Array, shape: tuple[int], dtype: jnp.dtype = jnp.float32) -> Array:
+            return jnp.array(self.bias, dtype) if self.bias else jnp.zeros(shape, dtype)
+
         kernel = self.param("kernel", init, (self.features, x.shape[-1]))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        bias = self.param("bias", init_bias, (self.features,))
         contract_last = (((x.ndim - 1,), (1,)), ((), ()))
         out = jax.lax.dot_general(x, kernel, contract_last)
         return out + jnp.expand_dims(bias, range(out.ndim - 1))

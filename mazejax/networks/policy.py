@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from mazejax.base import Pytree, static
 from mazejax.errors import ConfigError
-from mazejax.networks import normalization
+from mazejax.networks import normalization, observations
 from mazejax.spaces.base import Space
 from mazejax.spaces.distributions import Distribution
 from mazejax.spaces.mapper import DistributionMapper
@@ -35,7 +35,7 @@ class PolicyOutput(NamedTuple):
 
 
 class ActorCritic(Pytree):
-    """A module from flat observations to (distribution parameters, value), with its spaces.
+    """A module from observations to (distribution parameters, value), with its spaces.
 
     A recurrent module has a method `initial_carry(batch_shape)` and maps (features
     [T, ..., D], carry [..., H], begins [T, ...] bool) to ((parameters, value), carry).
@@ -44,7 +44,7 @@ class ActorCritic(Pytree):
     compile_time: ClassVar[bool] = True
 
     module: nn.Module = static()
-    """From features [..., D] float32 to (parameters, value)."""
+    """From features [..., D] float32, or arrays by key, to (parameters, value)."""
     observation_space: Space = static()
     action_space: Space = static()
     mapper: DistributionMapper = static(default=DistributionMapper())
@@ -52,14 +52,17 @@ class ActorCritic(Pytree):
     """Whether the variables keep running statistics by which observations are normalized."""
     num_agents: int = static(default=0)
     """Agents that the critic sees at once, A: observations are then [..., A, *obs]. 0: one."""
+    by_key: bool = static(default=False)
+    """Whether the module takes arrays by key, as `observations` has them, or one flat vector."""
 
     def init(self, key: Key) -> PyTree:
         """Fresh variables."""
         batch = (self.num_agents or 1,)
-        features = jnp.zeros((*batch, self.observation_space.flat_size), jnp.float32)
+        features = jax.tree.map(lambda s: jnp.zeros((*batch, *s.shape), s.dtype), self._inputs())
         if self.is_recurrent:
             begins = jnp.zeros((1, *batch), bool)
-            variables = self.module.init(key, features[None], self.initial_carry(batch), begins)
+            sequence = jax.tree.map(lambda x: x[None], features)
+            variables = self.module.init(key, sequence, self.initial_carry(batch), begins)
         else:
             variables = self.module.init(key, features)
         if self.normalize_obs:
@@ -91,7 +94,8 @@ class ActorCritic(Pytree):
         step. For a recurrent module only.
         """
         features = self._features(variables, obs)
-        begins = jnp.zeros(features.shape[:-1], bool) if begins is None else begins
+        if begins is None:
+            begins = jnp.zeros(batch_shape_of(self.observation_space, obs), bool)
         out: Any = self.module.apply(weights(variables), features, carry, begins)
         (parameters, value), carry = out
         return self._output(parameters, value, obs), carry
@@ -146,11 +150,19 @@ class ActorCritic(Pytree):
         shapes = weights(jax.eval_shape(self.init, jax.random.key(0)))
         return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
-    def _features(self, variables: PyTree, obs: PyTree) -> Array:
+    def _inputs(self) -> PyTree:
+        """Shapes of what the module takes of one observation."""
+        if self.by_key:
+            return observations.input_shapes(self.observation_space, self.action_space)
+        return jax.ShapeDtypeStruct((self.observation_space.flat_size,), jnp.float32)
+
+    def _features(self, variables: PyTree, obs: PyTree) -> PyTree:
         if self.normalize_obs:
             obs = normalization.normalize_observations(
                 self.observation_space, variables[STATISTICS], obs
             )
+        if self.by_key:
+            return observations.arrays_by_key(self.observation_space, self.action_space, obs)
         return self.observation_space.flatten(obs)
 
     def _output(self, parameters: PyTree, value: Array, obs: PyTree) -> PolicyOutput:

@@ -7,7 +7,7 @@ env are known.
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -25,50 +25,39 @@ from mazejax.spaces.mapper import DistributionMapper
 from mazejax.spaces.simple import Box, Discrete, MultiBinary, MultiDiscrete
 from mazejax.types import Array, PyTree
 
-_CELLS: dict[str, type[LSTM] | type[GRU]] = {"lstm": LSTM, "gru": GRU}
+CELLS: dict[str, type[LSTM] | type[GRU]] = {"lstm": LSTM, "gru": GRU}
+"""Recurrent cells by name."""
+
 _KINDS = {kind.__name__: kind for kind in (Box, Discrete, MultiBinary, MultiDiscrete, Dict)}
 
 
-class MLPTemplate(Pytree):
-    """What the templates of dense networks share; `MLPActorCritic` and `MLPPolicy` build them."""
+class NetworkTemplate(Pytree):
+    """Base of all templates: configuration that is built into an `ActorCritic` for spaces.
+
+    A subclass defines `_module`, from the spaces to a linen module.
+    """
 
     compile_time: ClassVar[bool] = True
 
-    hidden: tuple[int, ...] = static(default=(64, 64))
-    """Widths of the hidden layers of each network."""
-    activation: str = static(default="tanh")
-    """`tanh`, `relu`, `gelu`, `silu` or `elu`."""
-    recurrence: str = static(default="none")
-    """`lstm` or `gru` puts a memory of the episode in front of the networks; `none`."""
-    memory_size: int = static(default=64)
-    """Width of the memory and of the dense layer before it."""
-    distributions: tuple[tuple[Any, ...], ...] = static(default=())
+    distributions: tuple[tuple[Any, ...], ...] = static(default=(), kw_only=True)
     """Rules of the `DistributionMapper`, such as `("Box", "squashed_gaussian")` for a kind of
     space or `("throttle", "beta")` for a head; later ones win."""
 
+    by_key: ClassVar[bool] = False
+    """Whether its modules take arrays by key, as `observations` has them, or one flat vector."""
+
     def __post_init__(self) -> None:
-        if isinstance(self.hidden, Sequence):  # a list from a configuration file
-            hidden = tuple(int(w) if isinstance(w, np.integer) else w for w in self.hidden)
-            object.__setattr__(self, "hidden", hidden)
-        if isinstance(self.memory_size, np.integer):
-            object.__setattr__(self, "memory_size", int(self.memory_size))
-        if isinstance(self.distributions, Sequence):
+        if isinstance(self.distributions, Sequence):  # a list from a configuration file
             object.__setattr__(self, "distributions", tuple(map(_plain_rule, self.distributions)))
         super().__post_init__()
 
     def validate(self) -> None:
-        """Raise ConfigError for unknown choices, widths that are not positive, bad rules."""
-        for name, known in (("activation", ACTIVATIONS), ("recurrence", ("none", *_CELLS))):
-            value = getattr(self, name)
-            if value not in known:
-                raise ConfigError(f"{name}: unknown {value!r}; {did_you_mean(str(value), known)}")
-        if not isinstance(self.hidden, tuple) or not all(map(_is_width, self.hidden)):
-            raise ConfigError(
-                f"hidden: must be positive integers such as (64, 64), got {self.hidden!r}"
-            )
-        if not _is_width(self.memory_size):
-            raise ConfigError(f"memory_size: must be a positive integer, got {self.memory_size!r}")
+        """Raise ConfigError for rules that are none."""
         self.mapper()
+
+    def of_step_key(self, step_key: str) -> Self:
+        """The template for the networks of one step key."""
+        return self
 
     def build(
         self, observation_space: Space, action_space: Space, num_agents: int = 0
@@ -80,11 +69,10 @@ class MLPTemplate(Pytree):
         mapper, agents = self.mapper(), self._agents_seen(num_agents)
         with _as_distributions():
             mapper.parameters(action_space)
-        module = self._module(action_space, mapper, agents)
-        if self.recurrence != "none":
-            cell = _CELLS[self.recurrence](self.memory_size)
-            module = _WithMemory(cell, module, self.activation)
-        return ActorCritic(module, observation_space, action_space, mapper, num_agents=agents)
+        module = self._module(observation_space, action_space, mapper, agents)
+        return ActorCritic(
+            module, observation_space, action_space, mapper, num_agents=agents, by_key=self.by_key
+        )
 
     def mapper(self) -> DistributionMapper:
         """Which distribution draws the actions of which space."""
@@ -106,8 +94,63 @@ class MLPTemplate(Pytree):
         return 0
 
     def _module(
-        self, action_space: Space, mapper: DistributionMapper, num_agents: int
+        self,
+        observation_space: Space,
+        action_space: Space,
+        mapper: DistributionMapper,
+        num_agents: int,
     ) -> nn.Module:
+        raise NotImplementedError
+
+
+class MLPTemplate(NetworkTemplate):
+    """What the templates of dense networks share; `MLPActorCritic` and `MLPPolicy` build them."""
+
+    hidden: tuple[int, ...] = static(default=(64, 64))
+    """Widths of the hidden layers of each network."""
+    activation: str = static(default="tanh")
+    """`tanh`, `relu`, `gelu`, `silu` or `elu`."""
+    recurrence: str = static(default="none")
+    """`lstm` or `gru` puts a memory of the episode in front of the networks; `none`."""
+    memory_size: int = static(default=64)
+    """Width of the memory and of the dense layer before it."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.hidden, Sequence):  # a list from a configuration file
+            hidden = tuple(int(w) if isinstance(w, np.integer) else w for w in self.hidden)
+            object.__setattr__(self, "hidden", hidden)
+        if isinstance(self.memory_size, np.integer):
+            object.__setattr__(self, "memory_size", int(self.memory_size))
+        super().__post_init__()
+
+    def validate(self) -> None:
+        """Raise ConfigError for unknown choices, widths that are not positive, bad rules."""
+        super().validate()
+        if self.activation not in ACTIVATIONS:
+            raise ConfigError(
+                f"activation: unknown {self.activation!r}; "
+                f"{did_you_mean(str(self.activation), ACTIVATIONS)}"
+            )
+        check_memory(self.recurrence, self.memory_size)
+        if not isinstance(self.hidden, tuple) or not all(map(_is_width, self.hidden)):
+            raise ConfigError(
+                f"hidden: must be positive integers such as (64, 64), got {self.hidden!r}"
+            )
+
+    def _module(
+        self,
+        observation_space: Space,
+        action_space: Space,
+        mapper: DistributionMapper,
+        num_agents: int,
+    ) -> nn.Module:
+        body = self._body(action_space, mapper, num_agents)
+        if self.recurrence == "none":
+            return body
+        return _WithMemory(CELLS[self.recurrence](self.memory_size), body, self.activation)
+
+    def _body(self, action_space: Space, mapper: DistributionMapper, num_agents: int) -> nn.Module:
+        """From flat features, or what a memory makes of them, to (parameters, value)."""
         raise NotImplementedError
 
 
@@ -132,9 +175,7 @@ class MLPActorCritic(MLPTemplate):
     def _agents_seen(self, num_agents: int) -> int:
         return num_agents if self.central_critic else 0
 
-    def _module(
-        self, action_space: Space, mapper: DistributionMapper, num_agents: int
-    ) -> nn.Module:
+    def _body(self, action_space: Space, mapper: DistributionMapper, num_agents: int) -> nn.Module:
         shape = (self.hidden, self.activation, action_space, mapper)
         if num_agents:
             return _CentralCriticMLP(*shape)
@@ -144,9 +185,7 @@ class MLPActorCritic(MLPTemplate):
 class MLPPolicy(MLPTemplate):
     """A dense network for the policy alone: its value is 0 everywhere."""
 
-    def _module(
-        self, action_space: Space, mapper: DistributionMapper, num_agents: int
-    ) -> nn.Module:
+    def _body(self, action_space: Space, mapper: DistributionMapper, num_agents: int) -> nn.Module:
         return _PolicyMLP(self.hidden, self.activation, action_space, mapper)
 
 
@@ -157,6 +196,17 @@ def dense_layers(x: Array, hidden: Sequence[int], activation: str, name: str) ->
         layer = nn.Dense(width, kernel_init=init, name=f"{name}_{i}")
         x = ACTIVATIONS[activation](layer(x))
     return x
+
+
+def check_memory(recurrence: str, memory_size: int) -> None:
+    """Raise ConfigError for an unknown cell and a width that is not positive."""
+    known = ("none", *CELLS)
+    if recurrence not in known:
+        raise ConfigError(
+            f"recurrence: unknown {recurrence!r}; {did_you_mean(str(recurrence), known)}"
+        )
+    if not _is_width(memory_size):
+        raise ConfigError(f"memory_size: must be a positive integer, got {memory_size!r}")
 
 
 def _is_width(value: Any) -> bool:

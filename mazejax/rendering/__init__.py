@@ -16,5 +16,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "Curve": "mazejax.rendering.plots",
         "plot_comparison": "mazejax.rendering.plots",
         "plot_curves": "mazejax.rendering.plots",
+        "InferenceGraph": "mazejax.rendering.network_graph",
     },
 )

@@ -7,10 +7,17 @@ JSON-like; reading it back refuses unknown names and wrong types with the dotted
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any
 
+from mazejax import registry
 from mazejax.base import Pytree
 from mazejax.errors import ConfigError, did_you_mean
+from mazejax.networks.settings import settings_of
+from mazejax.networks.template import NetworkTemplate
+
+TEMPLATE = "template"
+"""Among the settings of a network the key that names its template."""
 
 
 def config_fields(cls: type) -> list[dataclasses.Field]:
@@ -22,19 +29,44 @@ def config_fields(cls: type) -> list[dataclasses.Field]:
     return [f for f in fields if _has_default(f) and f.metadata.get("config", True)]
 
 
+def field_types(cls: type) -> dict[str, Any]:
+    """Types of the fields; where a default is an object of configuration, its class."""
+    hints = typing.get_type_hints(cls)
+    defaults = {
+        f.name: type(f.default) for f in config_fields(cls) if isinstance(f.default, Pytree)
+    }
+    return hints | defaults
+
+
 def to_config(value: Any) -> Any:
     """Plain data of a Pytree's configuration fields, or of a plain value."""
     if isinstance(value, Pytree):
-        return {f.name: to_config(getattr(value, f.name)) for f in config_fields(type(value))}
+        fields = {f.name: to_config(getattr(value, f.name)) for f in config_fields(type(value))}
+        return {**_template(value), **fields}
     if isinstance(value, (tuple, list)):
         return [to_config(item) for item in value]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): to_config(item) for key, item in value.items()}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if hasattr(value, "tolist"):
         return value.tolist()
+    if callable(value):
+        return to_config(settings_of(value))
     raise ConfigError(f"cannot be written as configuration: {value!r}")
+
+
+def _template(value: Pytree) -> dict[str, str]:
+    """Which template of networks it is; nothing of anything else."""
+    if not isinstance(value, NetworkTemplate):
+        return {}
+    name = registry.networks.name_of(type(value))
+    if name is None:
+        raise ConfigError(
+            f"network: {type(value).__name__} has no name; enter it by "
+            f"mazejax.registry.networks.register"
+        )
+    return {TEMPLATE: name}
 
 
 def from_config(cls: type, data: dict[str, Any], where: str = "", **given: Any) -> Any:
@@ -44,7 +76,7 @@ def from_config(cls: type, data: dict[str, Any], where: str = "", **given: Any) 
     value that the class itself refuses.
     """
     fields = {field.name: field for field in config_fields(cls)}
-    hints = typing.get_type_hints(cls)
+    hints = field_types(cls)
     values = {}
     for name, value in data.items():
         if name not in fields:
@@ -66,6 +98,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if isinstance(option, type) and issubclass(option, Pytree):
             if not isinstance(value, dict):
                 raise ConfigError(f"{where}: expected keys and values, got {value!r}")
+            if issubclass(option, NetworkTemplate) and TEMPLATE in value:
+                option = registry.networks.get(value[TEMPLATE])
+                value = {name: item for name, item in value.items() if name != TEMPLATE}
             return from_config(option, value, f"{where}.")
     base = [typing.get_origin(option) or option for option in options]
     if tuple in base:

@@ -356,7 +356,7 @@ def test_a_family_of_ones_own_serves_a_head_as_those_of_ours_do():
 def test_a_template_survives_its_configuration():
     rules = (("Box", "squashed_gaussian"), ("throttle", "beta"))
     for template in (
-        MLPActorCritic((8,), "relu", "gru", 16, rules, share_torso=True),
+        MLPActorCritic((8,), "relu", "gru", 16, distributions=rules, share_torso=True),
         MLPActorCritic(
             central_critic=True, distributions=((Box, "beta"), (Discrete, "categorical"))
         ),

@@ -5,6 +5,7 @@ and give. A block says what it does to the last axes of its inputs; all axes bef
 are batch, of any number.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -46,10 +47,16 @@ class Block(nn.Module):
     in_ndims: ClassVar[tuple[int, ...]] = ()
     """Last axes of each input that are its own and no batch; () for no least number."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # Flax would wrap it as a method of a bound module, which `tabulate` then has none of.
+        if "validate" in cls.__dict__:
+            cls.validate = nn.nowrap(cls.validate)  # type: ignore[method-assign]
+        super().__init_subclass__(**kwargs)
+
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            if name not in ("parent", "name"):
-                object.__setattr__(self, name, _hashable(getattr(self, name)))
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            if field.name not in ("parent", "name"):
+                object.__setattr__(self, field.name, _hashable(getattr(self, field.name)))
         for name, allowed in (("in_keys", self.num_inputs), ("out_keys", self.num_outputs)):
             self._set_keys(name, allowed)
         self.validate()
@@ -88,6 +95,7 @@ class Block(nn.Module):
         """How messages call it."""
         return f"{type(self).__name__}({', '.join(self.in_keys)} -> {', '.join(self.out_keys)})"
 
+    @nn.nowrap
     def _set_keys(self, field: str, allowed: tuple[int, ...]) -> None:
         keys = getattr(self, field)
         keys = (keys,) if isinstance(keys, str) else keys

@@ -1,0 +1,163 @@
+"""A policy and a critic of arrays by key, joined into the module of an `ActorCritic`.
+
+Either may be any linen module from a dict of arrays to a dict of arrays, such as an
+`InferenceBlock`; one that remembers has a method `initial_carry(batch_shape)` and maps
+(inputs [T, ..., *shape], carry, begins [T, ...]) to (outputs, carry).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mazejax.errors import ConfigError
+from mazejax.networks.heads import VALUE, head_shapes
+from mazejax.networks.recurrent import GRU, LSTM
+from mazejax.spaces.base import Space
+from mazejax.spaces.composite import Dict
+from mazejax.spaces.mapper import DistributionMapper
+from mazejax.types import Array, PyTree
+
+
+class JoinedActorCritic(nn.Module):
+    """Inputs by key to (distribution parameters, value).
+
+    What the policy gives beside its heads, its embeddings, the critic takes as further
+    inputs. Without a critic the value is what the policy gives as "value", else 0.
+    """
+
+    policy: nn.Module
+    critic: nn.Module | None
+    action_space: Space
+    mapper: DistributionMapper
+
+    def __call__(self, inputs: dict[str, Array]) -> tuple[PyTree, Array]:
+        """(parameters, each [..., *shape], values [...])."""
+        given = self.policy(inputs)
+        parameters, embeddings, batch = self._read(given)
+        if self.critic is None:
+            return parameters, self._value(given, batch)
+        return parameters, self._value(self.critic({**inputs, **embeddings}), batch)
+
+    def _read(self, given: Any) -> tuple[PyTree, dict[str, Array], tuple[int, ...]]:
+        """Parameters as the mapper nests them, all other outputs, and the batch axes."""
+        if not isinstance(given, Mapping):
+            raise ConfigError(
+                f"policy: {type(self.policy).__name__} gave a {type(given).__name__}, expected a "
+                f"dict with the keys {', '.join(head_shapes(self.action_space, self.mapper))}"
+            )
+        left, found = dict(given), {}
+        for key, shape in head_shapes(self.action_space, self.mapper).items():
+            name = key if key in left else _short(key, self.action_space)
+            if name not in left:
+                raise ConfigError(
+                    f"policy: {type(self.policy).__name__} gives no {key!r}, but "
+                    f"{', '.join(map(repr, given))}; it needs one of shape {shape}"
+                )
+            found[key] = left.pop(name)
+            if found[key].shape[found[key].ndim - len(shape) :] != shape:
+                raise ConfigError(
+                    f"policy: {name!r} has shape {found[key].shape}, expected any batch axes and "
+                    f"then {shape}"
+                )
+            batch = found[key].shape[: found[key].ndim - len(shape)]
+        return _nested(self.mapper.parameters(self.action_space), found), left, batch
+
+    def _value(self, given: Any, batch: tuple[int, ...]) -> Array:
+        if isinstance(given, Mapping) and VALUE in given:
+            value = given[VALUE]
+            if value.shape in (batch, (*batch, 1)):
+                return value.reshape(batch)
+            raise ConfigError(f"critic: {VALUE!r} has shape {value.shape}, expected {batch}")
+        if self.critic is None:
+            return jnp.zeros(batch, jnp.float32)
+        raise ConfigError(
+            f"critic: {type(self.critic).__name__} gives no {VALUE!r}, but "
+            f"{', '.join(map(repr, given))}"
+        )
+
+
+class JoinedWithMemory(JoinedActorCritic):
+    """The same over sequences, where the policy, the critic or both remember."""
+
+    def __call__(  # type: ignore[override]
+        self, inputs: dict[str, Array], carry: dict[str, PyTree], begins: Array
+    ) -> tuple[tuple[PyTree, Array], dict[str, PyTree]]:
+        """((parameters, values), carry) of sequences [T, ...]."""
+        given, policy_carry = _unroll(self.policy, inputs, carry["policy"], begins)
+        parameters, embeddings, batch = self._read(given)
+        if self.critic is None:
+            return (parameters, self._value(given, batch)), {"policy": policy_carry, "critic": ()}
+        judged, critic_carry = _unroll(
+            self.critic, {**inputs, **embeddings}, carry["critic"], begins
+        )
+        value = self._value(judged, batch)
+        return (parameters, value), {"policy": policy_carry, "critic": critic_carry}
+
+    @nn.nowrap
+    def initial_carry(self, batch_shape: tuple[int, ...]) -> dict[str, PyTree]:
+        """Memory at the beginning of episodes, [*batch_shape, ...]."""
+        parts = {"policy": self.policy, "critic": self.critic}
+        return {
+            name: part.initial_carry(batch_shape) if remembers(part) else ()  # type: ignore[union-attr]
+            for name, part in parts.items()
+        }
+
+
+class WithMemory(nn.Module):
+    """A recurrent cell between a graph that ends in the key "hidden" and one from "latent"."""
+
+    front: nn.Module
+    cell: LSTM | GRU
+    head: nn.Module
+
+    def __call__(
+        self, inputs: dict[str, Array], carry: PyTree, begins: Array
+    ) -> tuple[dict[str, Array], PyTree]:
+        """(outputs of the head and of the front, carry)."""
+        given = dict(self.front(inputs))
+        given["latent"], carry = self.cell(given.pop("hidden"), carry, begins)
+        return {**given, **self.head(given)}, carry
+
+    @nn.nowrap
+    def initial_carry(self, batch_shape: tuple[int, ...]) -> PyTree:
+        """Memory at the beginning of episodes, [*batch_shape, ...]."""
+        return self.cell.initial_carry(batch_shape)
+
+
+def remembers(module: nn.Module | None) -> bool:
+    """Whether a policy or critic has a memory."""
+    return hasattr(module, "initial_carry")
+
+
+def join(
+    policy: nn.Module, critic: nn.Module | None, action_space: Space, mapper: DistributionMapper
+) -> JoinedActorCritic:
+    """The module of an `ActorCritic`, with a memory if one of the two has one."""
+    kind = JoinedWithMemory if remembers(policy) or remembers(critic) else JoinedActorCritic
+    return kind(policy, critic, action_space, mapper)
+
+
+def _unroll(
+    module: nn.Module, inputs: dict[str, Array], carry: PyTree, begins: Array
+) -> tuple[Any, PyTree]:
+    return module(inputs, carry, begins) if remembers(module) else (module(inputs), carry)
+
+
+def _short(key: str, space: Space) -> str:
+    """The name of a head alone, for logits: "gear" for "gear/logits"."""
+    head, _, parameter = key.rpartition("/")
+    if parameter != "logits":
+        return key
+    return head if isinstance(space, Dict) else "action"
+
+
+def _nested(shapes: Mapping[str, Any], flat: Mapping[str, Array], prefix: str = "") -> PyTree:
+    """The arrays by key in the nest of their shapes."""
+    return {
+        name: _nested(shape, flat, f"{prefix}{name}/")
+        if isinstance(shape, Mapping)
+        else flat[f"{prefix}{name}"]
+        for name, shape in shapes.items()
+    }

@@ -1,0 +1,110 @@
+"""Pooling against loops over what the masks count."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mazejax.errors import ConfigError
+from mazejax.networks.blocks.pooling import GlobalAveragePoolingBlock, MaskedGlobalPoolingBlock
+
+BATCHES = [(), (2, 3)]
+
+
+def _random(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("num_spatial", [1, 2, 3])
+def test_global_averages_are_means_over_pixels(apply_block, batch, num_spatial):
+    x = _random(*batch, *(2, 4, 3)[:num_spatial], 5)
+    outputs, _ = apply_block(GlobalAveragePoolingBlock("x", "y", num_spatial), len(batch), x=x)
+    expected = x.reshape(*batch, -1, 5).sum(-2) / np.prod(x.shape[-num_spatial - 1 : -1])
+    np.testing.assert_allclose(outputs["y"], expected, rtol=1e-5, atol=1e-6)
+
+
+def _pooled(x, mask, pooling, axis):
+    """One sample: what the mask counts along the axis, entry by entry."""
+    trailing = x.ndim + axis + 1
+    rest = x.shape[: trailing - 1]
+    out = np.zeros(rest + x.shape[trailing:])
+    for place in np.ndindex(*rest):
+        counted = [x[(*place, i)] for i in range(x.shape[axis]) if mask[(*place, i)]]
+        if counted:
+            out[place] = getattr(np.stack(counted), pooling)(0)
+    return out
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("pooling", ["mean", "sum", "max"])
+@pytest.mark.parametrize("axis, own", [(-2, (5, 3)), (-1, (5,)), (-1, (2, 5)), (-3, (5, 2, 3))])
+def test_only_what_the_mask_counts_is_pooled(apply_block, batch, pooling, axis, own):
+    x = _random(*batch, *own)
+    rng = np.random.default_rng(1)
+    mask = rng.random(x.shape[: x.ndim + axis + 1]) < 0.5
+    mask[..., 0] |= rng.random(mask.shape[:-1]) < 0.5
+    if batch:
+        mask[(0,) * len(batch)] = False
+    expected = np.reshape(
+        np.stack([_pooled(x[i], mask[i], pooling, axis) for i in np.ndindex(*batch)]),
+        batch + own[:axis] + own[len(own) + axis + 1 :],
+    )
+    block = MaskedGlobalPoolingBlock(("x", "mask"), "y", pooling, axis)
+    outputs, _ = apply_block(block, len(batch), x=x, mask=mask)
+    np.testing.assert_allclose(outputs["y"], expected, rtol=1e-5, atol=1e-6)
+    for as_type in (np.float32, np.int32):
+        alike = block.apply({}, {"x": x, "mask": jnp.asarray(mask, as_type)})["y"]
+        np.testing.assert_allclose(alike, outputs["y"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "sum", "max"])
+def test_without_a_mask_all_counts(apply_block, pooling):
+    x = _random(4, 5, 3)
+    alone, _ = apply_block(MaskedGlobalPoolingBlock("x", "y", pooling), x=x)
+    np.testing.assert_allclose(alone["y"], getattr(x, pooling)(1), rtol=1e-5, atol=1e-6)
+    masked, _ = apply_block(
+        MaskedGlobalPoolingBlock(("x", "mask"), "y", pooling), x=x, mask=np.ones((4, 5), bool)
+    )
+    np.testing.assert_allclose(alone["y"], masked["y"], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "sum", "max"])
+def test_what_is_not_counted_has_no_influence_and_no_gradient(pooling):
+    x = _random(3, 4, 2)
+    mask = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 1]], bool)
+    block = MaskedGlobalPoolingBlock(("x", "mask"), "y", pooling)
+
+    def pooled(x):
+        return block.apply({}, {"x": x, "mask": jnp.asarray(mask)})["y"]
+
+    spoiled = np.where(mask[..., None], x, np.float32(1e30))
+    np.testing.assert_array_equal(pooled(spoiled), pooled(x))
+    np.testing.assert_array_equal(pooled(x)[1], 0)
+    for array in (x, spoiled):
+        gradient = np.asarray(jax.grad(lambda x: pooled(x).sum())(jnp.asarray(array)))
+        assert np.isfinite(gradient).all()
+        np.testing.assert_array_equal(gradient[~mask], 0)
+        share = {"sum": mask.sum(1), "mean": mask.any(1), "max": mask.any(1)}[pooling]
+        np.testing.assert_allclose(gradient.sum(1), np.repeat(share[:, None], 2, 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (lambda: GlobalAveragePoolingBlock("x", "y", 0), "num_spatial: must be positive"),
+        (lambda: MaskedGlobalPoolingBlock("x", "y", "maen"), "did you mean 'mean'"),
+        (lambda: MaskedGlobalPoolingBlock("x", "y", axis=1), "axis: must be negative"),
+        (lambda: MaskedGlobalPoolingBlock(("x", "m", "n"), "y"), "in_keys: expected 1 or 2, got 3"),
+    ],
+)
+def test_fields_that_make_no_block_are_refused(make, said):
+    with pytest.raises(ConfigError, match=said):
+        make()
+
+
+def test_a_mask_that_does_not_fit_is_refused():
+    block = MaskedGlobalPoolingBlock(("x", "mask"), "y")
+    said = r"'mask' has shape \(3, 5\), expected \(3, 4\) for 'x' of \(3, 4, 2\)"
+    with pytest.raises(ConfigError, match=said):
+        block.apply({}, {"x": jnp.ones((3, 4, 2)), "mask": jnp.ones((3, 5))})
