@@ -8,6 +8,7 @@ A block is `{"block": "DenseBlock", "hidden": [64]}` by its registered name, any
 import dataclasses
 import importlib
 import operator
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,7 +93,10 @@ def _reference(thing: Any) -> str:
             f"network: {name} cannot be imported from anywhere, so that no run could be resumed; "
             f"define it at the top of a module or notebook"
         )
-    return f"{thing.__module__}:{name}"
+    module = thing.__module__
+    if module == "__main__":  # a program run by `python -m` has a name that others can import
+        module = getattr(sys.modules["__main__"].__spec__, "name", module)
+    return f"{module}:{name}"
 
 
 def _imported(name: Any, where: str) -> Any:

@@ -18,6 +18,7 @@ from mazejax.networks.blocks.checks import (
     check_widths,
     set_in_ndims,
 )
+from mazejax.networks.convolution import Convolution
 from mazejax.networks.initializers import initializer
 from mazejax.networks.layers import ACTIVATIONS
 from mazejax.types import Array
@@ -72,7 +73,8 @@ class VGGConvolutionBlock(Block):
 
     def _layer(self, x: Array, width: int, name: str) -> Array:
         init = initializer(self.kernel_init)
-        x = nn.Conv(width, (3, 3), kernel_init=init, name=f"conv_{name}")(x)
+        ones = (1, 1)
+        x = Convolution(width, (3, 3), ones, ones, "SAME", init, name=f"conv_{name}")(x)
         if self.normalization == "layer":
             # The fast variance loses four digits where there are few channels.
             x = nn.LayerNorm(use_fast_variance=False, name=f"norm_{name}")(x)
@@ -115,22 +117,23 @@ class StridedConvolutionBlock(Block):
     @nn.compact
     def forward(self, x: Array) -> Array:
         """[..., *out, hidden[-1]]."""
-        image = x.shape[-self.dimension - 1 :]
+        batch, image = x.shape[: -self.dimension - 1], x.shape[-self.dimension - 1 :]
+        x = x.reshape(math.prod(batch), *image)
         for i, layer in enumerate(convolution_layers(self, "hidden")):
-            sizes = x.shape[-self.dimension - 1 : -1]
+            sizes = x.shape[1:-1]
             if any(n < k for n, k in zip(sizes, layer.least_sizes(), strict=True)):
                 raise _too_small(self, image, i, sizes, "its kernel", layer.least_sizes())
-            convolution = nn.Conv(
+            convolution = Convolution(
                 self.hidden[i],
                 layer.kernel,
-                strides=layer.stride,
-                padding=layer.padding,
-                kernel_dilation=layer.dilation,
-                kernel_init=initializer(self.kernel_init),
+                layer.stride,
+                layer.dilation,
+                layer.padding,
+                initializer(self.kernel_init),
                 name=f"conv_{i}",
             )
             x = ACTIVATIONS[self.activation](convolution(x))
-        return x
+        return x.reshape(*batch, *x.shape[1:])
 
 
 class ConvolutionLayer(NamedTuple):
