@@ -251,18 +251,18 @@ def _seed_words(low: Array, high: Array) -> Array:
     return jnp.stack(_child(a, b, np.uint32(0), _SEED_TAG))
 
 
-def _split(key: Array, shape: tuple[int, ...]) -> Array:
+def _split_words(key: Array, shape: tuple[int, ...]) -> Array:
     a, b = _words(key)
     index = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     return jnp.stack(_child(a, b, index, _SPLIT_TAG), axis=-1)
 
 
-def _fold_in(key: Array, data: int | Array) -> Array:
+def _fold_in_words(key: Array, data: int | Array) -> Array:
     a, b = _words(key)
     return jnp.stack(_child(a, b, jnp.uint32(data), _FOLD_TAG))
 
 
-def _random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
+def _bits_of_words(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
     a, b = _words(key)
     counter = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     if bit_width == 64:
@@ -293,6 +293,25 @@ def _key_of_words(words: Array, impl: str) -> Key:
 def _spec(impl: str) -> object:
     # jax never finds a registered implementation by its name.
     return _COUNTER if impl == DEFAULT_IMPL else impl
+
+
+# Outside jit each would be eight programs for every shape; inside they are inlined. Keys are
+# pickled with the names of their implementation's functions, so those must be plain functions.
+_compiled_split = jax.jit(_split_words, static_argnums=1, inline=True)
+_compiled_fold_in = jax.jit(_fold_in_words, inline=True)
+_compiled_bits = jax.jit(_bits_of_words, static_argnums=(1, 2), inline=True)
+
+
+def _split(key: Array, shape: tuple[int, ...]) -> Array:
+    return _compiled_split(key, shape)
+
+
+def _fold_in(key: Array, data: int | Array) -> Array:
+    return _compiled_fold_in(key, data)
+
+
+def _random_bits(key: Array, bit_width: int, shape: tuple[int, ...]) -> Array:
+    return _compiled_bits(key, bit_width, shape)
 
 
 _COUNTER = jax.extend.random.define_prng_impl(

@@ -217,7 +217,8 @@ for _module, _names in {
     "attention": ("MultiHeadAttentionBlock", "SelfAttentionConvBlock", "SelfAttentionSeqBlock"),
     "convolution": ("StridedConvolutionBlock", "VGGConvolutionBlock"),
     "dense": ("DenseBlock", "LinearOutputBlock"),
-    "graph": ("GNNBlock", "GraphAttentionBlock", "GraphConvBlock"),
+    "gnn": ("GNNBlock",),
+    "graph": ("GraphAttentionBlock", "GraphConvBlock"),
     "joint": (
         "FlattenDenseBlock",
         "StridedConvolutionDenseBlock",
@@ -248,6 +249,7 @@ networks.register("custom", "mazejax.networks.custom:CustomActorCritic")
 networks.register("mlp", "mazejax.networks.template:MLPActorCritic")
 networks.register("mlp_policy", "mazejax.networks.template:MLPPolicy")
 networks.register("perception", "mazejax.networks.perception:PerceptionActorCritic")
+networks.register("perception_policy", "mazejax.networks.perception:PerceptionPolicy")
 
 
 def make(name: str, **parameters: Any) -> Any:

@@ -45,6 +45,13 @@ def test_a_gymnasium_env_trains_a_policy_that_balances_in_both_worlds(tmp_path):
 
 
 @pytest.mark.timeout(180)
+def test_a_pointer_network_finds_the_piece_that_fits(tmp_path):
+    out = run("pointer_network", tmp_path)
+    assert "CorrelationBlock" in out and out.splitlines()[-1].startswith("return -31.0")
+    assert (tmp_path / "pointer_network.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.timeout(180)
 def test_a_sweep_compares_learning_rates_and_draws_the_curves(tmp_path):
     out = run("sweep_learning_rates", tmp_path)
     assert "best: learning_rate=" in out

@@ -14,6 +14,7 @@ from typing import Any
 from mazejax import registry
 from mazejax.conf import experiments, nodes
 from mazejax.errors import ConfigError, MazejaxError, did_you_mean
+from mazejax.runners.config import TEMPLATE
 
 Function = Callable[[dict[str, Any]], int]
 
@@ -116,6 +117,8 @@ def _chosen_algorithm(choices: dict[str, str]) -> str:
 
 def _suggest(key: str, known: set[str]) -> str:
     """Suggestion among the keys, also of those whose last part is meant without its group."""
+    if key == f"algorithm.network.{TEMPLATE}":
+        return "choose it by algorithm/network=NAME"
     last = key.rsplit(".", 1)[-1]
     same_ending = sorted(k for k in known if k.rsplit(".", 1)[-1] == last)
     return f"did you mean {same_ending[0]!r}?" if same_ending else did_you_mean(key, known)

@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "NetworkTemplate": "mazejax.networks.template",
         "OutputDense": "mazejax.networks.layers",
         "PerceptionActorCritic": "mazejax.networks.perception",
+        "PerceptionPolicy": "mazejax.networks.perception",
         "TwinDense": "mazejax.networks.layers",
         "ValueHead": "mazejax.networks.heads",
         "arrays_by_key": "mazejax.networks.observations",

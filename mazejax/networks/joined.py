@@ -134,9 +134,14 @@ def remembers(module: nn.Module | None) -> bool:
 def join(
     policy: nn.Module, critic: nn.Module | None, action_space: Space, mapper: DistributionMapper
 ) -> JoinedActorCritic:
-    """The module of an `ActorCritic`, with a memory if one of the two has one."""
+    """The module of an `ActorCritic`, with a memory if one of the two has one.
+
+    Policy and critic have weights of their own even if both are made of the same modules.
+    """
     kind = JoinedWithMemory if remembers(policy) or remembers(critic) else JoinedActorCritic
-    return kind(policy, critic, action_space, mapper)
+    # To flax one module in two places is one set of weights.
+    own = None if critic is None else critic.clone(_deep_clone=True)
+    return kind(policy, own, action_space, mapper)
 
 
 def _unroll(

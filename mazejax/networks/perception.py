@@ -26,21 +26,13 @@ _HIDDEN = "hidden"
 """The key between the graph and the memory."""
 
 
-class PerceptionActorCritic(NetworkTemplate):
-    """A graph for the policy and one of the same kind for the critic, any spaces.
-
-        PerceptionActorCritic(ConcatModelBuilder(hidden={"block": "DenseBlock"}))
-
-    Policy and critic share no weight but those before `shared_embedding_keys`.
-    """
+class PerceptionTemplate(NetworkTemplate):
+    """What `PerceptionActorCritic` and `PerceptionPolicy` share."""
 
     by_key: ClassVar[bool] = True
 
     builder: ConcatModelBuilder = ConcatModelBuilder()
     """Of the graph from observations to "latent"."""
-    shared_embedding_keys: tuple[str, ...] = static(default=())
-    """Keys of the policy's graph that the critic takes instead of making its own, such as
-    "latent" for all but the heads, or "camera_image" for the convolutions of one image."""
     recurrence: str = static(default="none")
     """`lstm` or `gru` puts a memory of the episode before "latent"; `none`."""
     memory_size: int = static(default=64)
@@ -54,10 +46,6 @@ class PerceptionActorCritic(NetworkTemplate):
     "action" where actions are no Dict."""
 
     def __post_init__(self) -> None:
-        keys: Any = self.shared_embedding_keys
-        if isinstance(keys, (str, list)):
-            keys = (keys,) if isinstance(keys, str) else tuple(keys)
-            object.__setattr__(self, "shared_embedding_keys", keys)
         if isinstance(self.probabilities, Mapping):
             object.__setattr__(self, "probabilities", frozen(self.probabilities))
         if isinstance(self.memory_size, np.integer):
@@ -85,7 +73,6 @@ class PerceptionActorCritic(NetworkTemplate):
         num_agents: int,
     ) -> nn.Module:
         stem = self.builder.build(observation_space, action_space)
-        self._check_keys(stem)
         head = ActionHeadBlock.of(
             LATENT,
             action_space,
@@ -94,13 +81,12 @@ class PerceptionActorCritic(NetworkTemplate):
             kernel_scale=self.kernel_scale,
             probabilities=self._biased(action_space),
         )
-        value = ValueHeadBlock(LATENT, VALUE)
-        policy = self._network(stem, "policy", head, self.shared_embedding_keys)
-        if LATENT in self.shared_embedding_keys:
-            critic: nn.Module = InferenceBlock(LATENT, VALUE, {"value": value})
-        else:
-            critic = self._network(_cut(stem, self.shared_embedding_keys), "value", value, ())
+        policy, critic = self._networks(stem, head)
         return join(policy, critic, action_space, mapper)
+
+    def _networks(self, stem: InferenceBlock, head: Block) -> tuple[nn.Module, nn.Module | None]:
+        """The policy and, if there is to be one, the critic."""
+        raise NotImplementedError
 
     def _network(
         self, stem: InferenceBlock, name: str, head: Block, embeddings: tuple[str, ...]
@@ -110,18 +96,9 @@ class PerceptionActorCritic(NetworkTemplate):
             keys = (*head.out_keys, *embeddings)
             return InferenceBlock(stem.in_keys, keys, {**dict(stem.blocks), name: head})
         own = tuple(key for key in embeddings if key != LATENT)
-        renamed = _renamed(stem)
-        front = InferenceBlock(stem.in_keys, (_HIDDEN, *own), renamed)
+        front = InferenceBlock(stem.in_keys, (_HIDDEN, *own), _renamed(stem))
         back = InferenceBlock(LATENT, head.out_keys, {name: head})
         return WithMemory(front, CELLS[self.recurrence](self.memory_size), back)
-
-    def _check_keys(self, stem: InferenceBlock) -> None:
-        known = [key for _, block in stem.blocks for key in block.out_keys]
-        for key in self.shared_embedding_keys:
-            if key not in known:
-                raise ConfigError(
-                    f"shared_embedding_keys: no block gives {key!r}; {did_you_mean(key, known)}"
-                )
 
     def _biased(self, action_space: Space) -> tuple[tuple[str, float], ...]:
         """The probabilities by head, "" for an action that is no Dict."""
@@ -133,6 +110,47 @@ class PerceptionActorCritic(NetworkTemplate):
                     f"{did_you_mean(name, names)}"
                 )
         return tuple((names[name], float(p)) for name, p in self.probabilities.items())
+
+
+class PerceptionActorCritic(PerceptionTemplate):
+    """A graph for the policy and one of the same kind for the critic, for any spaces.
+
+        PerceptionActorCritic(ConcatModelBuilder(hidden={"block": "DenseBlock"}))
+
+    They share no weights but those before `shared_embedding_keys`.
+    """
+
+    shared_embedding_keys: tuple[str, ...] = static(default=())
+    """Keys of the policy's graph that the critic takes instead of making its own, such as
+    "latent" for all but the heads, or "camera_image" for the convolutions of one image."""
+
+    def __post_init__(self) -> None:
+        keys: Any = self.shared_embedding_keys
+        if isinstance(keys, (str, list)):
+            keys = (keys,) if isinstance(keys, str) else tuple(keys)
+            object.__setattr__(self, "shared_embedding_keys", keys)
+        super().__post_init__()
+
+    def _networks(self, stem: InferenceBlock, head: Block) -> tuple[nn.Module, nn.Module]:
+        shared = self.shared_embedding_keys
+        known = [key for _, block in stem.blocks for key in block.out_keys]
+        for key in shared:
+            if key not in known:
+                raise ConfigError(
+                    f"shared_embedding_keys: no block gives {key!r}; {did_you_mean(key, known)}"
+                )
+        policy = self._network(stem, "policy", head, shared)
+        value = ValueHeadBlock(LATENT, VALUE)
+        if LATENT in shared:
+            return policy, InferenceBlock(LATENT, VALUE, {"value": value})
+        return policy, self._network(_cut(stem, shared), "value", value, ())
+
+
+class PerceptionPolicy(PerceptionTemplate):
+    """A graph for the policy alone: its value is 0 everywhere, as ES needs none."""
+
+    def _networks(self, stem: InferenceBlock, head: Block) -> tuple[nn.Module, None]:
+        return self._network(stem, "policy", head, ()), None
 
 
 def _bits(space: Space, path: str = "") -> Iterator[str]:

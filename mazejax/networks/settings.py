@@ -64,13 +64,14 @@ def resolved(value: Any, where: str) -> Any:
     if "module" not in parts:
         return FrozenDict(parts)
     name = parts.pop("module")
+    kind = _imported(name, where)
+    # Nothing else is called with what a file says: a run that is loaded must not do harm.
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise ConfigError(f"{where}: {name} is no class of linen modules")
     try:
-        made = _imported(name, where)(**parts)
+        return kind(**parts)
     except TypeError as error:
         raise ConfigError(f"{where}: cannot make {name}: {error}") from error
-    if not isinstance(made, nn.Module):
-        raise ConfigError(f"{where}: {name} made a {type(made).__name__}, no linen module")
-    return made
 
 
 def settings_of(value: Any) -> dict[str, Any]:

@@ -6,8 +6,10 @@ import random
 import pytest
 
 import mazejax
+from mazejax import registry
 from mazejax.conf import compose, nodes
 from mazejax.errors import ConfigError
+from mazejax.networks import ConcatModelBuilder, PerceptionActorCritic
 from mazejax.runners.config import from_config, to_config
 from mazejax.runners.settings import RunSettings
 
@@ -75,3 +77,36 @@ def test_any_override_is_accepted_and_round_trips_or_names_its_key(key, value):
     else:
         assert from_config(PPO, to_config(algorithm), env=ENV) == algorithm
         assert from_config(RunSettings, to_config(run_settings)) == run_settings
+
+
+def test_the_template_of_networks_is_chosen_by_name():
+    config = composed(
+        "algorithm/network=perception",
+        "algorithm.network.builder.hidden.hidden=[8]",
+        "algorithm.network.builder.modalities.image.block=VGGConvolutionGAPBlock",
+    )
+    network = from_config(PPO, config["algorithm"], env=ENV).network
+    image = {"image": {"block": "VGGConvolutionGAPBlock"}}
+    hidden = {"block": "DenseBlock", "hidden": [8]}
+    assert network == PerceptionActorCritic(ConcatModelBuilder(image, hidden=hidden))
+
+
+def test_every_template_is_a_choice_and_learners_keep_their_own_default():
+    for name in registry.networks.names():
+        config = composed(f"algorithm/network={name}")
+        assert config["algorithm"]["network"]["template"] == name
+    es = composed("algorithm=es")["algorithm"]["network"]
+    assert from_config(mazejax.ES, {"network": es}, env=ENV) == mazejax.ES(env=ENV)
+
+
+@pytest.mark.parametrize(
+    "override, said",
+    [
+        ("algorithm/network=perceptron", "algorithm/network: unknown .* did you mean 'perception'"),
+        ("algorithm.network.template=mlp", "algorithm.network.template: .* algorithm/network=NAME"),
+        ("algorithm.network.builder.hiden={}", "unknown key; did you mean .*builder.hidden"),
+    ],
+)
+def test_an_unknown_choice_of_networks_is_told_with_the_nearest(override, said):
+    with pytest.raises(ConfigError, match=said):
+        composed("algorithm/network=perception", override)

@@ -15,6 +15,15 @@ from mazejax.networks.blocks import Block, DenseBlock, LinearOutputBlock
 from mazejax.networks.inference import InferenceBlock
 
 
+@pytest.fixture(autouse=True)
+def quick_to_compile():
+    """What takes the time is compiling, for each program runs once, on a few numbers."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 class SumBlock(Block):
     num_inputs = ()
 
@@ -154,7 +163,7 @@ def test_a_graph_keeps_what_all_blocks_promise():
 
 def test_a_graph_costs_no_operation_beyond_its_blocks():
     inputs = inputs_of(2)
-    variables = GRAPH.init(jax.random.key(0), inputs)
+    variables = jax.eval_shape(GRAPH.init, jax.random.key(0), inputs)
 
     def by_hand(variables, values):
         for name, block in GRAPH.computed:

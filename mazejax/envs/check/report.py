@@ -15,7 +15,7 @@ from mazejax import random
 from mazejax.envs.base import Env
 from mazejax.envs.check import actors, extras, rules, runs, sweeps, tracing, vector
 from mazejax.envs.check.findings import CallFailed, Finding, failure
-from mazejax.envs.check.trial import Rule, Trial
+from mazejax.envs.check.trial import Rule, Trial, jit_once
 from mazejax.envs.reset import primitive_cost
 from mazejax.envs.vector import VectorEnv, VectorState
 from mazejax.errors import ConfigError, EnvError
@@ -196,7 +196,7 @@ def _steps_per_second(trial: Trial) -> float:
     def run(state: VectorState) -> tuple[VectorState, list[Array]]:
         return jax.lax.scan(one_flat_step, state, length=trial.num_steps)
 
-    state = jax.jit(envs.reset)(trial.key)[1]
+    state = jit_once(envs.reset)(trial.key)[1]
     jax.block_until_ready(run(state))
     start = time.perf_counter()
     jax.block_until_ready(run(state))

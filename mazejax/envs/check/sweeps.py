@@ -12,7 +12,7 @@ import numpy as np
 
 from mazejax.base import Pytree
 from mazejax.envs.check.findings import Finding, error, leaves, warning
-from mazejax.envs.check.trial import Rule, Trial, limit_path
+from mazejax.envs.check.trial import Rule, Trial, jit_once, limit_path
 from mazejax.envs.check.walk import digest, walk
 from mazejax.errors import ConfigError
 from mazejax.spaces.composite import Dict
@@ -115,7 +115,7 @@ def _run_variants(trial: Trial) -> _Variants:
         return np.stack([np.asarray(value, dtype) for value in values])
 
     columns = {row: column(row) for row in swept}
-    runs = jax.jit(jax.vmap(run, axis_size=len(changes) + 1))
+    runs = jit_once(jax.vmap(run, axis_size=len(changes) + 1))
     outcome = jax.device_get(trial.call("step with traced numbers", runs, columns))
     return _Variants(["", *(name for name, _, _ in changes)], *outcome)
 

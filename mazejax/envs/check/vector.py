@@ -16,7 +16,7 @@ import numpy as np
 from mazejax import random
 from mazejax.envs.base import Env, select
 from mazejax.envs.check.findings import Finding, error, leaves, without_keys
-from mazejax.envs.check.trial import Rule, Trial, limit_path
+from mazejax.envs.check.trial import Rule, Trial, jit_once, limit_path
 from mazejax.envs.episode import random_policy
 from mazejax.envs.parameters import set_leaves
 from mazejax.envs.reset import EXACT_STRATEGIES
@@ -40,7 +40,7 @@ _Found = dict[tuple[str, int, str], PyTree]
 
 def vector_env_agrees(trial: Trial) -> Iterator[Finding]:
     """Under every reset strategy, envs step and begin anew as they do alone."""
-    run = jax.jit(functools.partial(_differences, trial))
+    run = jit_once(functools.partial(_differences, trial))
     differs = jax.device_get(trial.call("VectorEnv", run, trial.key))
     for (strategy, substep, name), found in differs.items():
         where = "" if trial.num_substeps == 1 else f" {trial.label(substep)}:"

@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "FlattenBlock": "mazejax.networks.blocks.shape",
         "FlattenDenseBlock": "mazejax.networks.blocks.joint",
         "FunctionalBlock": "mazejax.networks.blocks.shape",
-        "GNNBlock": "mazejax.networks.blocks.graph",
+        "GNNBlock": "mazejax.networks.blocks.gnn",
         "GRUBlock": "mazejax.networks.blocks.recurrent",
         "GlobalAveragePoolingBlock": "mazejax.networks.blocks.pooling",
         "GraphAttentionBlock": "mazejax.networks.blocks.graph",

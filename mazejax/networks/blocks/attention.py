@@ -13,7 +13,12 @@ import jax.numpy as jnp
 
 from mazejax.errors import ConfigError
 from mazejax.networks.blocks.base import Block
-from mazejax.networks.blocks.checks import check_choice, check_widths
+from mazejax.networks.blocks.checks import (
+    check_choice,
+    check_probability,
+    check_shape,
+    check_widths,
+)
 from mazejax.networks.initializers import initializer
 from mazejax.types import Array
 
@@ -179,23 +184,6 @@ def masked_softmax(logits: Array, mask: Array | None) -> Array:
     lowest = jnp.finfo(logits.dtype).min
     weights = jax.nn.softmax(jnp.where(mask, logits, lowest), axis=-1)
     return jnp.where(mask, weights, 0.0)
-
-
-def check_shape(block: Block, index: int, x: Array, wanted: tuple[int, ...]) -> None:
-    """Raise ConfigError unless the block's input of this index has the wanted shape."""
-    if x.shape != wanted:
-        raise ConfigError(
-            f"{block.label}: {block.in_keys[index]!r} has shape {x.shape}, expected {wanted}"
-        )
-
-
-def check_probability(block: Block, field: str) -> None:
-    """The field is a probability below 1, at which nothing would be kept."""
-    value = getattr(block, field)
-    if not (isinstance(value, (int, float)) and 0.0 <= value < 1.0):
-        raise ConfigError(
-            f"{type(block).__name__}.{field}: must be at least 0 and below 1, got {value!r}"
-        )
 
 
 # --- inside -------------------------------------------------------------------------------

@@ -1,38 +1,41 @@
-"""Checks of the fields that many blocks have; each raises ConfigError naming the field."""
+"""Checks of what many blocks have: fields, and shapes of inputs.
+
+Each raises ConfigError naming the field or the input.
+"""
 
 from collections.abc import Collection
 from typing import Any
 
 from mazejax.errors import ConfigError, did_you_mean
 from mazejax.networks.layers import ACTIVATIONS
+from mazejax.types import Array
 
 
 def check_widths(block: Any, *fields: str) -> None:
     """Each field is a tuple of positive integers, or where its default is one number, one."""
     for field in fields:
         value = getattr(block, field)
-        widths = value if isinstance(value, tuple) else (value,)
         needs_tuple = isinstance(getattr(type(block), field, None), tuple)
-        if (needs_tuple and not isinstance(value, tuple)) or not all(
-            isinstance(w, int) and not isinstance(w, bool) and w > 0 for w in widths
-        ):
+        if (needs_tuple and not isinstance(value, tuple)) or not _are_integers(value, 1):
             raise ConfigError(
                 f"{type(block).__name__}.{field}: must be positive integers, got {value!r}"
             )
 
 
-def check_choice(block: Any, field: str, known: Collection[str]) -> None:
-    """The field is one of the known names."""
+def check_choice(block: Any, field: str, known: Collection[str], several: bool = False) -> None:
+    """The field is one of the known names, or where there may be several, a tuple of them."""
     value = getattr(block, field)
-    if value not in known:
-        raise ConfigError(
-            f"{type(block).__name__}.{field}: unknown {value!r}; {did_you_mean(str(value), known)}"
-        )
+    for name in value if several and isinstance(value, tuple) else (value,):
+        if name not in known:
+            raise ConfigError(
+                f"{type(block).__name__}.{field}: unknown {name!r}; "
+                f"{did_you_mean(str(name), known)}"
+            )
 
 
-def check_activation(block: Any, field: str = "activation") -> None:
-    """The field names an activation function."""
-    check_choice(block, field, ACTIVATIONS)
+def check_activation(block: Any, field: str = "activation", several: bool = False) -> None:
+    """The field names an activation function, or where there may be several, a tuple of them."""
+    check_choice(block, field, ACTIVATIONS, several)
 
 
 def set_in_ndims(block: Any, *ndims: int) -> None:
@@ -43,10 +46,7 @@ def set_in_ndims(block: Any, *ndims: int) -> None:
 def check_integers(block: Any, field: str, least: int | None = None) -> None:
     """The field is an integer, or a tuple of them, none below the least."""
     value = getattr(block, field)
-    numbers = value if isinstance(value, tuple) else (value,)
-    if not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers) or (
-        least is not None and min(numbers, default=least) < least
-    ):
+    if not _are_integers(value, least):
         wanted = "integers" if least is None else f"integers of at least {least}"
         raise ConfigError(f"{type(block).__name__}.{field}: must be {wanted}, got {value!r}")
 
@@ -69,3 +69,28 @@ def check_hashable(block: Any, field: str) -> None:
             f"{type(block).__name__}.{field}: must be hashable, for programs are cached by it; in "
             f"what it holds give tuples for lists"
         ) from error
+
+
+def check_shape(block: Any, index: int, x: Array, wanted: tuple[int, ...]) -> None:
+    """Raise ConfigError unless the block's input of this index has the wanted shape."""
+    if x.shape != wanted:
+        raise ConfigError(
+            f"{block.label}: {block.in_keys[index]!r} has shape {x.shape}, expected {wanted}"
+        )
+
+
+def check_probability(block: Any, field: str) -> None:
+    """The field is a probability below 1, at which nothing would be kept."""
+    value = getattr(block, field)
+    if not (isinstance(value, (int, float)) and 0.0 <= value < 1.0):
+        raise ConfigError(
+            f"{type(block).__name__}.{field}: must be at least 0 and below 1, got {value!r}"
+        )
+
+
+def _are_integers(value: object, least: int | None) -> bool:
+    """Whether it is an integer or a tuple of them, none below the least."""
+    return all(
+        isinstance(n, int) and not isinstance(n, bool) and (least is None or n >= least)
+        for n in (value if isinstance(value, tuple) else (value,))
+    )

@@ -1,10 +1,8 @@
 """Masks of allowed actions applied to logits inside a network."""
 
-import flax.linen as nn
-
 from mazejax.errors import ConfigError
 from mazejax.networks.blocks.base import Block
-from mazejax.networks.blocks.checks import check_integers, set_in_ndims
+from mazejax.networks.blocks.checks import check_integers, check_shape, set_in_ndims
 from mazejax.spaces.distributions import mask_logits
 from mazejax.types import Array
 
@@ -49,16 +47,11 @@ class ActionMaskingBlock(Block):
     def forward(self, logits: Array, mask: Array) -> Array | tuple[Array, ...]:
         """[..., n], or [..., K] for each of A actors."""
         if self.num_actors is None or self.num_actor_actions is None:
-            self._check_shape(self.in_keys[1], mask, logits.shape)
+            check_shape(self, 1, mask, logits.shape)
             return mask_logits(logits, mask)
         actors, actions = self.num_actors, self.num_actor_actions
-        self._check_shape(self.in_keys[0], logits, (*logits.shape[:-1], actors * actions))
+        check_shape(self, 0, logits, (*logits.shape[:-1], actors * actions))
         shape = (*logits.shape[:-1], actors, actions)
-        self._check_shape(self.in_keys[1], mask, shape)
+        check_shape(self, 1, mask, shape)
         masked = mask_logits(logits.reshape(shape), mask)
         return tuple(masked[..., i, :] for i in range(actors))
-
-    @nn.nowrap
-    def _check_shape(self, key: str, array: Array, shape: tuple[int, ...]) -> None:
-        if array.shape != shape:
-            raise ConfigError(f"{self.label}: {key!r} has shape {array.shape}, expected {shape}")

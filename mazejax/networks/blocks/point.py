@@ -10,9 +10,13 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mazejax.networks.blocks.attention import check_shape
 from mazejax.networks.blocks.base import Block
-from mazejax.networks.blocks.checks import check_activation, check_choice, check_widths
+from mazejax.networks.blocks.checks import (
+    check_activation,
+    check_choice,
+    check_shape,
+    check_widths,
+)
 from mazejax.networks.initializers import initializer
 from mazejax.networks.layers import ACTIVATIONS
 from mazejax.types import Array

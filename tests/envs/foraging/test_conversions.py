@@ -84,7 +84,7 @@ def test_what_is_out_of_sight_changes_nothing():
 
 
 def test_reordered_agents_see_the_same():
-    state = ENV.reset_state(KEY).core
+    state = jax.device_get(jax.jit(ENV.reset_state)(KEY)).core
     order = np.array([3, 0, 4, 2, 1])
     mixed = state.replace(
         row=state.row[order], column=state.column[order], energy=state.energy[order]

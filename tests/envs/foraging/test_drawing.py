@@ -1,5 +1,6 @@
 """Pictures of foragers show everyone where they are."""
 
+import jax
 import numpy as np
 
 from mazejax import random
@@ -43,7 +44,7 @@ def test_agents_on_one_cell_stand_side_by_side():
 
 def test_states_become_pictures():
     env = make_foraging()
-    picture = rasterize(env.draw(env.reset_state(random.key(0))), width=240)
+    picture = rasterize(env.draw(jax.jit(env.reset_state)(random.key(0))), width=240)
     assert picture.shape[1] == 240
     for agent in range(8):
         assert (picture == agent_color(agent, 8)).all(axis=-1).any()

@@ -14,6 +14,7 @@ from mazejax.types import ActorID
 KEY = random.key(5)
 ACTOR = ActorID("agent", None)
 STAY, UP, RIGHT, DOWN, LEFT = range(5)
+act = jax.jit(lambda key, obs: GreedyForager()(key, obs, None, ACTOR))
 
 
 def action_for(food, allowed=(0, 1, 2, 3, 4), key=KEY):
@@ -22,7 +23,7 @@ def action_for(food, allowed=(0, 1, 2, 3, 4), key=KEY):
         window[0, 1, row, column] = True
     mask = np.isin(np.arange(5), allowed)[None]
     obs = {"window": jnp.asarray(window), "action_mask": jnp.asarray(mask)}
-    return int(GreedyForager()(key, obs, None, ACTOR)[0])
+    return int(act(key, obs)[0])
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_it_goes_to_the_nearest_food_where_walls_let_it(food, allowed, action):
 def test_without_food_in_sight_all_moves_are_equally_likely():
     mask = jnp.broadcast_to(jnp.array([True, True, False, True, True]), (3000, 5))
     obs = {"window": jnp.zeros((3000, 3, 5, 5), bool), "action_mask": mask}
-    actions = GreedyForager()(KEY, obs, None, ACTOR)
+    actions = act(KEY, obs)
     assert actions.dtype == jnp.int32
     shares = np.bincount(actions, minlength=5) / 3000
     np.testing.assert_allclose(shares, [0, 1 / 3, 0, 1 / 3, 1 / 3], atol=0.03)

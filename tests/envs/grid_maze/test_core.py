@@ -81,8 +81,11 @@ def test_reset_strategies_give_the_same_trajectories():
             step = vector.step(state, jax.vmap(ENV.action_space.sample)(keys))
             return step.state, (step.obs, step.reward, step.terminated, step.truncated)
 
-        _, state = vector.reset(random.key(3))
-        return jax.device_get(jax.jit(lambda s: jax.lax.scan(one_step, s, length=80))(state)[1])
+        @jax.jit
+        def walk(key):
+            return jax.lax.scan(one_step, vector.reset(key)[1], length=80)[1]
+
+        return jax.device_get(walk(random.key(3)))
 
     always, compact = run("always"), run("compact")
     assert always[2].sum() > 3 and always[3].sum() > 8
@@ -107,7 +110,7 @@ def test_other_sizes_are_refused(size):
 
 
 def test_it_can_be_drawn():
-    state = ENV.reset_state(random.key(0))
+    state = jax.jit(ENV.reset_state)(random.key(0))
     picture = rasterize(ENV.draw(state), width=70)
     walls = np.asarray(cells.unpack(state.core.walls, 7))
     assert picture.shape == (70, 70, 3)

@@ -224,10 +224,11 @@ def test_reset_strategies_give_the_same_trajectories():
                 seen.append((step.obs, step.reward, step.terminated, step.truncated))
             return (obs, state), seen
 
-        first = vector.reset(random.key(3))
-        return jax.device_get(
-            jax.jit(lambda now: jax.lax.scan(one_flat_step, now, length=100))(first)[1]
-        )
+        @jax.jit
+        def walk(key):
+            return jax.lax.scan(one_flat_step, vector.reset(key), length=100)[1]
+
+        return jax.device_get(walk(random.key(3)))
 
     always, compact = run("always"), run("compact")
     assert always[1][2].sum() > 3 and always[1][3].sum() > 3
@@ -254,7 +255,7 @@ def test_sizes_that_do_not_fit_are_refused(numbers, message):
 
 
 def test_it_can_be_drawn():
-    state = ENV.reset_state(random.key(0))
+    state = jax.jit(ENV.reset_state)(random.key(0))
     scene = ENV.draw(state)
     assert isinstance(scene, Scene)
     row, column = state.core.worker.at

@@ -97,8 +97,10 @@ def test_a_vgg_layer_is_two_convolutions_and_the_largest_of_four_pixels(apply_bl
             pads = ((1, 1), (1, 1))
             image = _convolve(image, params[f"conv_{i}_{j}"], (1, 1), (1, 1), pads)
             if normalization == "layer":
+                norm = params[f"norm_{i}_{j}"]
                 image = image - image.mean(-1, keepdims=True)
                 image = image / np.sqrt((image**2).mean(-1, keepdims=True) + 1e-6)
+                image = image * norm["scale"] + norm["bias"]
             image = np.maximum(image, 0)
             if j == 1:
                 h, w = image.shape[0] // 2, image.shape[1] // 2
@@ -114,13 +116,13 @@ def test_a_vgg_layer_is_two_convolutions_and_the_largest_of_four_pixels(apply_bl
     "block",
     [VGGConvolutionBlock("x", "y", (2,)), StridedConvolutionBlock("x", "y", (2,), 3, 1)],
 )
-@pytest.mark.parametrize("batch", [(), (3,), (2, 3), (2, 1, 3), (0,)])
-def test_there_may_be_any_number_of_batch_axes(block, batch):
+@pytest.mark.parametrize("batch", [(), (2, 1, 3), (0,)])
+def test_there_may_be_any_number_of_batch_axes(draw_weights, run_block, block, batch):
     x = _images(6, 4, 4, 1)
-    variables = block.init(jax.random.key(0), {"x": x[0]})
-    expected = block.apply(variables, {"x": x})["y"]
+    variables = draw_weights(block, x=x[0])
+    expected = run_block(block, variables, x=x)["y"]
     n = int(np.prod(batch))
-    outputs = block.apply(variables, {"x": x[:n].reshape(*batch, 4, 4, 1)})["y"]
+    outputs = run_block(block, variables, x=x[:n].reshape(*batch, 4, 4, 1))["y"]
     assert outputs.shape == (*batch, *expected.shape[1:])
     np.testing.assert_allclose(
         outputs.reshape(n, *expected.shape[1:]), expected[:n], rtol=1e-5, atol=1e-6
@@ -134,15 +136,14 @@ def test_the_gradient_of_the_pooling_adds_to_that_of_the_output():
     kernel = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0)
     weights = {"kernel": kernel, "bias": jnp.zeros(1)}
     variables = {"params": {"conv_0_0": weights, "conv_0_1": weights}}
-    gradient = jax.grad(lambda x: block.apply(variables, {"x": x})["y"].sum())(x)
+    gradient = jax.jit(jax.grad(lambda x: block.apply(variables, {"x": x})["y"].sum()))(x)
     np.testing.assert_allclose(gradient, np.full(x.shape, 0.25))
 
 
 def test_weights_do_not_depend_on_the_size_of_the_image():
     block = StridedConvolutionBlock("x", "y")
     shapes = [
-        jax.tree.map(jnp.shape, block.init(jax.random.key(0), {"x": jnp.ones((n, n, 3))}))
-        for n in (44, 50)
+        jax.eval_shape(block.init, jax.random.key(0), {"x": jnp.ones((n, n, 3))}) for n in (44, 50)
     ]
     assert shapes[0] == shapes[1]
 
@@ -210,4 +211,4 @@ def test_layers_that_do_not_fit_together_are_refused(make, said):
 )
 def test_an_image_too_small_is_refused_by_layer_and_size(block, shape, said):
     with pytest.raises(ConfigError, match=said):
-        block.init(jax.random.key(0), {"image": jnp.ones(shape)})
+        jax.eval_shape(block.init, jax.random.key(0), {"image": jnp.ones(shape)})

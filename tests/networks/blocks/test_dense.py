@@ -22,7 +22,7 @@ def test_dense_layers_are_products_and_activations(apply_block):
 
 def test_a_linear_output_begins_at_its_bias(apply_block):
     block = LinearOutputBlock("x", "y", 3, kernel_scale=1e-6, bias_init=probability_bias(0.9))
-    outputs, _ = apply_block(block, x=np.ones((2, 4), np.float32))
+    outputs, _ = apply_block(block, fresh=True, x=np.ones((2, 4), np.float32))
     np.testing.assert_allclose(jax.nn.sigmoid(outputs["y"]), 0.9, rtol=1e-4)
 
 
@@ -67,4 +67,4 @@ def test_fields_that_make_no_block_are_refused(make, said):
 
 def test_a_missing_input_is_named():
     with pytest.raises(ConfigError, match=r"DenseBlock\(x -> y\): no input 'x'; there are 'obs'"):
-        DenseBlock("x", "y").init(jax.random.key(0), {"obs": jnp.ones(3)})
+        jax.eval_shape(DenseBlock("x", "y").init, jax.random.key(0), {"obs": jnp.ones(3)})

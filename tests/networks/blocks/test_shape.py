@@ -16,7 +16,7 @@ from mazejax.networks.blocks.shape import (
     SliceBlock,
 )
 
-BATCHES = [(), (2, 3)]
+BATCH = (2, 3)
 
 
 def _random(*shape, seed=0):
@@ -29,50 +29,46 @@ def _each(function, batch, *arrays):
     return np.reshape(np.stack(outputs), batch + outputs[0].shape)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("dims", [0, 1, 2, 3])
-def test_flattening_joins_the_last_axes(apply_block, batch, dims):
+def test_flattening_joins_the_last_axes(apply_block, dims):
     own = (2, 3, 2)[:dims]
-    x = _random(*batch, *own)
-    outputs, _ = apply_block(FlattenBlock("x", "y", dims), len(batch), x=x)
-    np.testing.assert_array_equal(outputs["y"], _each(np.ravel, batch, x))
+    x = _random(*BATCH, *own)
+    outputs, _ = apply_block(FlattenBlock("x", "y", dims), len(BATCH), x=x)
+    np.testing.assert_array_equal(outputs["y"], _each(np.ravel, BATCH, x))
 
 
 def test_flattening_a_batch_of_nothing_keeps_the_sizes():
     assert FlattenBlock("x", "y", 2).apply({}, {"x": jnp.ones((0, 3, 2))})["y"].shape == (0, 6)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("axis", [-1, -2])
-def test_concatenation_joins_any_number_of_inputs(apply_block, batch, axis):
+def test_concatenation_joins_any_number_of_inputs(apply_block, axis):
     shapes = {key: [2, 3] for key in "abc"}
     for key, size in zip("abc", (1, 4, 2), strict=True):
         shapes[key][axis] = size
-    inputs = {key: _random(*batch, *shape, seed=ord(key)) for key, shape in shapes.items()}
+    inputs = {key: _random(*BATCH, *shape, seed=ord(key)) for key, shape in shapes.items()}
     block = ConcatenationBlock(("a", "b", "c"), "y", axis)
-    outputs, _ = apply_block(block, len(batch), **inputs)
-    expected = _each(lambda *xs: np.concatenate(xs, axis), batch, *inputs.values())
+    outputs, _ = apply_block(block, len(BATCH), **inputs)
+    expected = _each(lambda *xs: np.concatenate(xs, axis), BATCH, *inputs.values())
     np.testing.assert_array_equal(outputs["y"], expected)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("axis, index", [(-2, 0), (-2, -1), (-1, 3), (-3, 1)])
-def test_a_slice_is_one_entry_without_its_axis(apply_block, batch, axis, index):
-    x = _random(*batch, 2, 3, 4)
-    outputs, _ = apply_block(SliceBlock("x", "y", axis, index), len(batch), x=x)
-    expected = _each(lambda x: np.take(x, index, axis), batch, x)
+def test_a_slice_is_one_entry_without_its_axis(apply_block, axis, index):
+    x = _random(*BATCH, 2, 3, 4)
+    outputs, _ = apply_block(SliceBlock("x", "y", axis, index), len(BATCH), x=x)
+    expected = _each(lambda x: np.take(x, index, axis), BATCH, x)
     np.testing.assert_array_equal(outputs["y"], expected)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize(
     "axis, indices",
     [(-1, (1, 2)), (-2, (0,)), (-2, (2, 0)), (-1, (-1, 0, -1)), (-2, (0, 2)), (-2, (-2, -1))],
 )
-def test_several_entries_come_in_their_order(apply_block, batch, axis, indices):
-    x = _random(*batch, 3, 3)
-    outputs, _ = apply_block(MultiIndexSlicingBlock("x", "y", axis, indices), len(batch), x=x)
-    expected = _each(lambda x: np.stack([np.take(x, i, axis) for i in indices], axis), batch, x)
+def test_several_entries_come_in_their_order(apply_block, axis, indices):
+    x = _random(*BATCH, 3, 3)
+    outputs, _ = apply_block(MultiIndexSlicingBlock("x", "y", axis, indices), len(BATCH), x=x)
+    expected = _each(lambda x: np.stack([np.take(x, i, axis) for i in indices], axis), BATCH, x)
     np.testing.assert_array_equal(outputs["y"], expected)
 
 
@@ -84,20 +80,18 @@ def test_the_gradient_of_entries_counts_how_often_they_are_taken(indices):
     np.testing.assert_array_equal(gradient, [expected] * 2)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("axis", [-1, -2])
-def test_an_axis_of_one_is_repeated_to_match(apply_block, batch, axis):
+def test_an_axis_of_one_is_repeated_to_match(apply_block, axis):
     shape = [2, 2]
     shape[axis] = 1
-    x, other = _random(*batch, *shape), _random(*batch, 5, 4)
+    x, other = _random(*BATCH, *shape), _random(*BATCH, 5, 4)
     outputs, _ = apply_block(
-        RepeatToMatchBlock(("x", "other"), "y", axis), len(batch), x=x, other=other
+        RepeatToMatchBlock(("x", "other"), "y", axis), len(BATCH), x=x, other=other
     )
-    expected = _each(lambda x, o: np.repeat(x, o.shape[axis], axis), batch, x, other)
+    expected = _each(lambda x, o: np.repeat(x, o.shape[axis], axis), BATCH, x, other)
     np.testing.assert_array_equal(outputs["y"], expected)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("reduce", [False, True])
 @pytest.mark.parametrize(
     "own_x, own_y",
@@ -110,16 +104,16 @@ def test_an_axis_of_one_is_repeated_to_match(apply_block, batch, axis):
         ((4,), ()),
     ],
 )
-def test_a_correlation_is_a_product_or_its_sum(apply_block, batch, reduce, own_x, own_y):
-    x, y = _random(*batch, *own_x), _random(*batch, *own_y, seed=1)
+def test_a_correlation_is_a_product_or_its_sum(apply_block, reduce, own_x, own_y):
+    x, y = _random(*BATCH, *own_x), _random(*BATCH, *own_y, seed=1)
     block = CorrelationBlock(("x", "y"), "z", (len(own_x), len(own_y)), reduce)
-    outputs, _ = apply_block(block, len(batch), x=x, y=y)
+    outputs, _ = apply_block(block, len(BATCH), x=x, y=y)
 
     def reference(x, y):
         product = np.multiply(x, y)
         return product.sum(-1) if reduce else product
 
-    np.testing.assert_allclose(outputs["z"], _each(reference, batch, x, y), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(outputs["z"], _each(reference, BATCH, x, y), rtol=1e-5, atol=1e-6)
 
 
 def test_pieces_are_scored_against_the_order_of_their_own_sample():
@@ -135,14 +129,13 @@ def _sum_and_norm(a, b):
     return a + b, jnp.linalg.norm(a, axis=-1)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
-def test_a_function_may_return_one_array_or_several(apply_block, batch):
-    inputs = {"a": _random(*batch, 3), "b": _random(*batch, 3, seed=1)}
+def test_a_function_may_return_one_array_or_several(apply_block):
+    inputs = {"a": _random(*BATCH, 3), "b": _random(*BATCH, 3, seed=1)}
     both = FunctionalBlock(("a", "b"), ("sum", "norm"), _sum_and_norm)
-    outputs, _ = apply_block(both, len(batch), **inputs)
+    outputs, _ = apply_block(both, len(BATCH), **inputs)
     np.testing.assert_allclose(outputs["sum"], inputs["a"] + inputs["b"])
     np.testing.assert_allclose(outputs["norm"], np.linalg.norm(inputs["a"], axis=-1), rtol=1e-6)
-    outputs, _ = apply_block(FunctionalBlock("a", "y", jnp.square), len(batch), a=inputs["a"])
+    outputs, _ = apply_block(FunctionalBlock("a", "y", jnp.square), len(BATCH), a=inputs["a"])
     np.testing.assert_allclose(outputs["y"], inputs["a"] ** 2)
 
 

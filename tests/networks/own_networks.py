@@ -1,0 +1,56 @@
+"""Networks as a user writes them, importable so that runs can name them."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mazejax.networks import GRU, InferenceBlock
+from mazejax.networks.blocks import DenseBlock, LinearOutputBlock
+
+
+class Policy(nn.Module):
+    """Logits under the short key, and an embedding for the critic."""
+
+    width: int = 8
+
+    @nn.compact
+    def __call__(self, inputs):
+        x = nn.tanh(nn.Dense(self.width, name="torso")(inputs["observation"]))
+        return {"action": nn.Dense(2, name="logits")(x), "embedding": x}
+
+
+class Critic(nn.Module):
+    """A value [..., 1] from the observation, and the embedding where there is one."""
+
+    @nn.compact
+    def __call__(self, inputs):
+        x = [inputs[key] for key in ("observation", "embedding") if key in inputs]
+        return {"value": nn.Dense(1, name="value")(jnp.concatenate(x, -1))}
+
+
+class Remembering(nn.Module):
+    """Logits and value from a GRU."""
+
+    features: int = 4
+
+    def setup(self):
+        self.cell, self.logits, self.value = GRU(self.features), nn.Dense(2), nn.Dense(1)
+
+    def __call__(self, inputs, carry, begins):
+        x, carry = self.cell(inputs["observation"], carry, begins)
+        return {"logits": self.logits(x), "value": self.value(x)[..., 0]}, carry
+
+    @nn.nowrap
+    def initial_carry(self, batch_shape):
+        return jnp.zeros((*batch_shape, self.features))
+
+
+def make_critic(observation_space, action_space):
+    """A critic for whatever space."""
+    keys = ("observation",)
+    torso = DenseBlock("observation", "latent", (observation_space.flat_size,))
+    blocks = {"torso": torso, "head": LinearOutputBlock("latent", "value")}
+    return InferenceBlock(keys, "value", blocks)
+
+
+def make_nothing(observation_space, action_space):
+    return None
