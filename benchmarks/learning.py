@@ -22,7 +22,7 @@ from mazejax import random, registry
 from mazejax.algos.base import Algorithm
 from mazejax.conf import experiments
 from mazejax.errors import ConfigError, did_you_mean
-from mazejax.runners.config import from_config
+from mazejax.runners.config import TEMPLATE, from_config
 from mazejax.runners.statistics import bootstrap
 
 SEEDS = 8
@@ -64,6 +64,7 @@ GOALS = {
     # draws; it trained for 10 million steps.
     "breakout": Goal(28, drawn=True, lanes=1),
     "asterix": Goal(15, drawn=True, lanes=1),
+    "breakout_convolution": Goal(28, drawn=True, lanes=1),
 }
 
 
@@ -106,6 +107,9 @@ def algorithm_of(name: str) -> Algorithm:
     learner = registry.algorithms.get(experiments.algorithm_name(settings))
     env = mazejax.make(settings["env"], **settings.get("env_parameters", {}))
     fields = {**settings.get("algorithm", {}), "total_steps": settings["total_steps"]}
+    template = experiments.choices(settings).get("algorithm/network")
+    if template is not None:
+        fields["network"] = {TEMPLATE: template, **fields.get("network", {})}
     return from_config(learner, fields, env=env)
 
 

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "ActionHead": "mazejax.networks.heads",
+        "ActionValue": "mazejax.networks.action_value",
         "ActorCritic": "mazejax.networks.policy",
         "ConcatModelBuilder": "mazejax.networks.builder",
         "CustomActorCritic": "mazejax.networks.custom",
@@ -17,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "MLPPolicy": "mazejax.networks.template",
         "NetworkTemplate": "mazejax.networks.template",
         "OutputDense": "mazejax.networks.layers",
+        "PerceptionActionValue": "mazejax.networks.action_value",
         "PerceptionActorCritic": "mazejax.networks.perception",
         "PerceptionPolicy": "mazejax.networks.perception",
         "TwinDense": "mazejax.networks.layers",

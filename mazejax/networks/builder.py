@@ -13,14 +13,18 @@ from mazejax.networks import observations
 from mazejax.networks.blocks.base import Block
 from mazejax.networks.blocks.shape import ConcatenationBlock, FlattenBlock
 from mazejax.networks.inference import InferenceBlock
-from mazejax.networks.settings import frozen, make_block
+from mazejax.networks.settings import Settings, frozen, make_block
 from mazejax.spaces.base import Space
 from mazejax.spaces.masks import mask_names
 
 LATENT = "latent"
 """The key that a built graph ends in."""
 
-_LEFT_OUT = "none"
+_NONE = "none"
+"""A modality that is left out, a block that is not there."""
+
+_HIDDEN: Settings = {"block": "DenseBlock", "hidden": (64, 64)}
+
 _SMALLEST_FOR_STRIDES = 44
 """Pixels a side that the three strided convolutions need; smaller images go to VGG's."""
 
@@ -36,16 +40,18 @@ class ConcatModelBuilder(Pytree):
     Without a word about them, observations [H, W, C] are of the modality "image" and all
     others of "feature", masks of actions are left out, images pass convolutions and
     features go on as they are. What is not yet a vector is flattened before it is joined.
+    Settings without a block are those of the default but for what they name; the block
+    "none" stands for nothing at all.
     """
 
     compile_time: ClassVar[bool] = True
 
     modalities: dict[str, Any] = static(default=frozen({}))
-    """By modality the settings of its block, `{"block": NAME, field: value}`; `{}` for none."""
+    """By modality the settings of its block, `{"block": NAME, field: value}`."""
     observation_modalities: dict[str, str] = static(default=frozen({}))
     """By observation its modality; "none" leaves it out."""
-    hidden: dict[str, Any] = static(default=frozen({"block": "DenseBlock", "hidden": [64, 64]}))
-    """Settings of the block on all that is joined; `{}` for none."""
+    hidden: dict[str, Any] = static(default=frozen({}))
+    """Settings of the block on all that is joined; two dense layers of 64 without."""
 
     def __post_init__(self) -> None:
         for name in ("modalities", "observation_modalities", "hidden"):
@@ -64,12 +70,12 @@ class ConcatModelBuilder(Pytree):
                     f"modalities.{modality}: expected settings such as "
                     f"{{'block': 'DenseBlock'}}, got {settings!r}"
                 )
-            if settings:
+            if settings.get("block", _NONE) != _NONE:
                 make_block(settings, "in", "out", f"modalities.{modality}")
-        if self.hidden:
-            make_block(self.hidden, "in", "out", "hidden")
+        if self._hidden:
+            make_block(self._hidden, "in", "out", "hidden")
         for name, modality in self.observation_modalities.items():
-            known = (*self.modalities, "feature", "image", _LEFT_OUT)
+            known = (*self.modalities, "feature", "image", _NONE)
             if modality not in known:
                 raise ConfigError(
                     f"observation_modalities.{name}: unknown {modality!r}; "
@@ -92,26 +98,30 @@ class ConcatModelBuilder(Pytree):
         blocks: dict[str, Block] = {}
         parts: list[str] = []
         for key, shape in sorted(shapes.items()):
-            default = _LEFT_OUT if key in masks else _modality(shape.shape)
+            default = _NONE if key in masks else _modality(shape.shape)
             modality = self.observation_modalities.get(key, default)
-            if modality != _LEFT_OUT:
+            if modality != _NONE:
                 parts.append(self._pass(blocks, key, modality, shape))
         if not parts:
             raise ConfigError("observation_modalities: leave no observation; map one at least")
         last = parts[0]
         if len(parts) > 1:
-            last = "joined" if self.hidden else LATENT
+            last = "joined" if self._hidden else LATENT
             blocks["join"] = ConcatenationBlock(tuple(parts), last)
-        if self.hidden:
-            blocks["hidden"] = make_block(self.hidden, last, LATENT, "hidden")
+        if self._hidden:
+            blocks["hidden"] = make_block(self._hidden, last, LATENT, "hidden")
         elif len(parts) == 1:
             blocks["join"] = ConcatenationBlock(last, LATENT)
         return InferenceBlock(tuple(sorted(shapes)), LATENT, blocks)
 
+    @property
+    def _hidden(self) -> Settings:
+        return _settings(self.hidden, _HIDDEN)
+
     def _pass(self, blocks: dict[str, Block], key: str, modality: str, shape: Any) -> str:
         """Add the blocks that an observation passes; the key of the vector that it becomes."""
         name = key.replace("/", "_").replace(".", "_")
-        settings = self.modalities.get(modality, _default(modality, shape.shape))
+        settings = _settings(self.modalities.get(modality, {}), _default(modality, shape.shape))
         if settings:
             given = f"{key}_{modality}"
             where = f"modalities.{modality}"
@@ -131,7 +141,14 @@ def _modality(shape: tuple[int, ...]) -> str:
     return "image" if len(shape) == 3 else "feature"
 
 
-def _default(modality: str, shape: tuple[int, ...]) -> Mapping[str, Any]:
+def _settings(given: Settings, default: Settings) -> Settings:
+    """The settings of a block; nothing for none."""
+    if "block" not in given:
+        return {**default, **given}
+    return {} if given["block"] == _NONE else given
+
+
+def _default(modality: str, shape: tuple[int, ...]) -> Settings:
     """Settings of a modality that has none: convolutions that fit the size of an image."""
     if modality != "image" or len(shape) != 3:
         return {}

@@ -179,8 +179,8 @@ def test_a_template_learns_from_all_kinds_of_observations(network):
 
 def test_es_perturbs_a_policy_of_blocks():
     es = mazejax.ES(
-        env=ENV, network=PerceptionPolicy(ConcatModelBuilder(hidden={})), population_size=64,
-        max_steps=1, total_steps=64 * 100, noise_stddev=0.3,
+        env=ENV, network=PerceptionPolicy(ConcatModelBuilder(hidden={"block": "none"})),
+        population_size=64, max_steps=1, total_steps=64 * 100, noise_stddev=0.3,
     )  # fmt: skip
     _, metrics = jax.jit(es.train)(random.key(0))
     returns = np.asarray(metrics["population/return"].mean)

@@ -8,6 +8,7 @@ from mazejax import registry
 from mazejax.conf import experiments
 from mazejax.conf.compose import run_with_config
 from mazejax.errors import ConfigError
+from mazejax.runners.config import from_config
 from mazejax.runners.run_context import RunContext
 
 
@@ -42,8 +43,10 @@ def test_every_experiment_but_self_play_is_proven_to_learn_with_its_own_settings
     assert {*experiments.names()} - {*learning.GOALS} == {"connect_four", "tic_tac_toe"}
     for name in learning.GOALS:
         algorithm, settings = learning.algorithm_of(name), experiments.load(name)
-        assert algorithm.total_steps == settings["total_steps"]
-        assert type(algorithm).__name__.lower() == composed(f"experiment={name}")["algorithm_name"]
+        config = composed(f"experiment={name}")
+        assert type(algorithm).__name__.lower() == config["algorithm_name"]
+        fields = {**config["algorithm"], "total_steps": settings["total_steps"]}
+        assert from_config(type(algorithm), fields, env=algorithm.env) == algorithm
 
 
 def test_what_is_typed_goes_before_the_experiment():

@@ -87,8 +87,7 @@ def test_the_template_of_networks_is_chosen_by_name():
     )
     network = from_config(PPO, config["algorithm"], env=ENV).network
     image = {"image": {"block": "VGGConvolutionGAPBlock"}}
-    hidden = {"block": "DenseBlock", "hidden": [8]}
-    assert network == PerceptionActorCritic(ConcatModelBuilder(image, hidden=hidden))
+    assert network == PerceptionActorCritic(ConcatModelBuilder(image, hidden={"hidden": [8]}))
 
 
 def test_every_template_is_a_choice_and_learners_keep_their_own_default():

@@ -50,6 +50,16 @@ def test_observations_pass_the_block_of_their_modality_and_are_joined():
     assert shapes["joined"].shape == (4 + 3 + 2,) and shapes["latent"].shape == (8,)
 
 
+def test_what_is_set_changes_the_default_and_the_block_none_is_none():
+    wider = ConcatModelBuilder({"image": {"hidden": [5]}}, hidden={"hidden": [3]})
+    shapes = {"camera": (8, 8, 1), "kind": (3,), "speed": (2,), "action_mask": (4,)}
+    found = wider.build(OBSERVATION, ACTION).shapes(shapes)
+    assert found["camera_image"].shape == (5,) and found["latent"].shape == (3,)
+    nothing = {"block": "none", "hidden": [64]}
+    plain = ConcatModelBuilder({"image": nothing}, hidden=nothing).build(OBSERVATION, ACTION)
+    assert plain.shapes(shapes)["latent"].shape == (8 * 8 + 3 + 2,)
+
+
 def test_any_leading_axes_are_batch_and_the_mask_excludes():
     obs = sample((2, 3))
     network, variables, output = applied(PerceptionActorCritic(BUILDER), obs)
@@ -148,7 +158,9 @@ def test_statistics_normalize_what_the_blocks_take():
     [
         PerceptionActorCritic(),
         PerceptionActorCritic(
-            ConcatModelBuilder({"image": IMAGE}, {"camera": "image", "kind": "none"}, {}),
+            ConcatModelBuilder(
+                {"image": IMAGE}, {"camera": "image", "kind": "none"}, {"block": "none"}
+            ),
             recurrence="lstm",
             memory_size=np.int64(3),
             shared_embedding_keys=["camera_image"],
@@ -171,7 +183,10 @@ MODALITIES = "modalities.image: "
 @pytest.mark.parametrize(
     "make, said",
     [
-        (lambda: ConcatModelBuilder({"image": {"blok": 1}}), MODALITIES + "names no block"),
+        (
+            lambda: ConcatModelBuilder({"image": {"blok": 1}}).build(OBSERVATION, ACTION),
+            MODALITIES + "blok: unknown key",
+        ),
         (
             lambda: ConcatModelBuilder({"image": {"block": "DenseBlok"}}),
             MODALITIES + "unknown block 'DenseBlok'; did you mean 'DenseBlock'",
