@@ -58,7 +58,9 @@ class ActorCritic(Pytree):
     def init(self, key: Key) -> PyTree:
         """Fresh variables."""
         batch = (self.num_agents or 1,)
-        features = jax.tree.map(lambda s: jnp.zeros((*batch, *s.shape), s.dtype), self._inputs())
+        features = jax.tree.map(
+            lambda s: jnp.zeros((*batch, *s.shape), s.dtype), self.input_shapes()
+        )
         if self.is_recurrent:
             begins = jnp.zeros((1, *batch), bool)
             sequence = jax.tree.map(lambda x: x[None], features)
@@ -145,16 +147,16 @@ class ActorCritic(Pytree):
         """The action as the env takes it."""
         return self.mapper.to_env(self.action_space, action)
 
-    def num_parameters(self) -> int:
-        """Weights in all."""
-        shapes = weights(jax.eval_shape(self.init, jax.random.key(0)))
-        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
-
-    def _inputs(self) -> PyTree:
+    def input_shapes(self) -> PyTree:
         """Shapes of what the module takes of one observation."""
         if self.by_key:
             return observations.input_shapes(self.observation_space, self.action_space)
         return jax.ShapeDtypeStruct((self.observation_space.flat_size,), jnp.float32)
+
+    def num_parameters(self) -> int:
+        """Weights in all."""
+        shapes = weights(jax.eval_shape(self.init, jax.random.key(0)))
+        return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
     def _features(self, variables: PyTree, obs: PyTree) -> PyTree:
         if self.normalize_obs:

@@ -17,5 +17,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "plot_comparison": "mazejax.rendering.plots",
         "plot_curves": "mazejax.rendering.plots",
         "InferenceGraph": "mazejax.rendering.network_graph",
+        "network_graphs": "mazejax.rendering.network_graph",
     },
 )

@@ -12,9 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from mazejax import files
 from mazejax.errors import ConfigError
+from mazejax.networks.builder import LATENT
 from mazejax.networks.inference import InferenceBlock, Traced, shape_text
+from mazejax.networks.joined import WithMemory
+from mazejax.networks.policy import ActorCritic
 from mazejax.rendering.diagrams import Arrow, Box, Curve, Diagram, text_width, to_png, to_svg
 from mazejax.rendering.layered import PORT_GAP, Layout, Node, Segment, layered
 
@@ -147,6 +152,30 @@ class InferenceGraph:
 
     def _repr_svg_(self) -> str:
         return self.to_svg()
+
+
+def network_graphs(network: ActorCritic) -> dict[str, InferenceGraph]:
+    """The graphs of a network of blocks: "policy" and "critic", each in two around a memory.
+
+    Raises ConfigError for a network that is not made of blocks.
+    """
+    graphs: dict[str, InferenceGraph] = {}
+    shapes = network.input_shapes()
+    for name in ("policy", "critic"):
+        part = getattr(network.module, name, None)
+        around = [part] if not isinstance(part, WithMemory) else [part.front, part.head]
+        for graph, said in zip(around, (name, f"{name} after its memory"), strict=False):
+            if isinstance(graph, InferenceBlock):
+                graphs[said] = InferenceGraph(graph, shapes)
+                shapes = shapes | graph.shapes(shapes)
+            if isinstance(part, WithMemory):
+                shapes = shapes | {LATENT: jax.ShapeDtypeStruct((part.cell.features,), "float32")}
+    if not graphs:
+        raise ConfigError(
+            f"network_graphs: {type(network.module).__name__} is not made of blocks; build the "
+            f"network by PerceptionActorCritic or of InferenceBlocks"
+        )
+    return graphs
 
 
 class _Part(NamedTuple):

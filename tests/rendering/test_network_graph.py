@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import pytest
 
 from mazejax.errors import ConfigError, FileError
+from mazejax.networks import MLPActorCritic, PerceptionActorCritic
 from mazejax.networks.blocks import Block, DenseBlock, LinearOutputBlock
 from mazejax.networks.inference import InferenceBlock
 from mazejax.rendering.diagrams import Box, Curve, text_width
-from mazejax.rendering.network_graph import InferenceGraph
+from mazejax.rendering.network_graph import InferenceGraph, network_graphs
+from mazejax.spaces.simple import Box as BoxSpace
+from mazejax.spaces.simple import Discrete
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -225,3 +228,30 @@ def test_other_endings_and_missing_folders_are_refused(tmp_path):
 def test_shapes_that_do_not_fit_are_refused_at_once(make, said):
     with pytest.raises(ConfigError, match=re.escape(said)):
         make()
+
+
+@pytest.mark.parametrize(
+    "fields, names",
+    [
+        ({}, ["policy", "critic"]),
+        ({"shared_embedding_keys": "latent"}, ["policy", "critic"]),
+        (
+            {"recurrence": "gru"},
+            ["policy", "policy after its memory", "critic", "critic after its memory"],
+        ),
+    ],
+)
+def test_a_network_of_blocks_shows_all_of_its_weights(fields, names):
+    network = PerceptionActorCritic(**fields).build(BoxSpace(-1.0, 1.0, (3,)), Discrete(2))
+    graphs = network_graphs(network)
+    assert [*graphs] == names
+    counted = sum(graph.num_parameters for graph in graphs.values())
+    # A cell is between two graphs and in none of them.
+    cells = 2 * (3 * 64 * 64 * 2 + 4 * 64) if "recurrence" in fields else 0
+    assert counted + cells == network.num_parameters()
+
+
+def test_a_network_without_blocks_has_no_graph():
+    network = MLPActorCritic().build(BoxSpace(-1.0, 1.0, (3,)), Discrete(2))
+    with pytest.raises(ConfigError, match="network_graphs: _TwinMLP is not made of blocks"):
+        network_graphs(network)
