@@ -312,3 +312,23 @@ def test_wrong_shapes_meet_one_sentence():
         GRU(H).apply(variables, x, carry[:2], begins)
     with pytest.raises(ConfigError, match=r"LSTM: got a carry of shapes \[\(3, 5\)\].*\(3,\)"):
         LSTM(H).apply(variables_of("LSTM"), x, carry, begins)
+
+
+@pytest.mark.parametrize("cell", [LSTM(5), GRU(5)], ids=["LSTM", "GRU"])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_without_restarts_it_is_what_it_is_with_none_of_them(cell, steps):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(steps, 3, 2)), jnp.float32)
+    carry, nowhere = cell.initial_carry((3,)), jnp.zeros((steps, 3), bool)
+    variables = cell.init(jax.random.key(0), x, carry, nowhere)
+
+    def outputs(begins):
+        def total(variables):
+            out, last = cell.apply(variables, x, carry, begins)
+            return jnp.sum(out**2), last
+
+        return jax.jit(jax.value_and_grad(total, has_aux=True))(variables)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        outputs(None), outputs(nowhere),
+    )  # fmt: skip

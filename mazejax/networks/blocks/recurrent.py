@@ -62,19 +62,18 @@ class _RecurrentBlock(Block):
 
     def _layer(self, i: int, x: Array) -> Array:
         """[T, ..., H] or, of both directions, [T, ..., 2 * H]."""
-        begins = jnp.zeros(x.shape[:-1], bool)
 
-        def read(x: Array, begins: Array, name: str) -> Array:
+        def read(x: Array, name: str) -> Array:
             cell = type(self).cell(self.hidden_size, name=f"{name}_{i}")
-            return cell(x, cell.initial_carry(x.shape[1:-1]), begins)[0]
+            return cell(x, cell.initial_carry(x.shape[1:-1]), None)[0]
 
-        ahead = read(x, begins, "forward")
+        ahead = read(x, "forward")
         if not self.bidirectional:
             return ahead
         if self.only_last and i == self.num_layers - 1:
             # Reading backward, the last step is the first: no other is needed.
-            return jnp.concatenate([ahead[-1:], read(x[-1:], begins[-1:], "backward")], axis=-1)
-        back = read(x[::-1], begins, "backward")[::-1]
+            return jnp.concatenate([ahead[-1:], read(x[-1:], "backward")], axis=-1)
+        back = read(x[::-1], "backward")[::-1]
         return jnp.concatenate([ahead, back], axis=-1)
 
 
