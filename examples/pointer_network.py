@@ -6,7 +6,7 @@ inventory and the order are embedded, and the logit of a piece is the product of
 """
 
 import mazejax
-from mazejax.networks import ConcatModelBuilder, CustomActorCritic, InferenceBlock
+from mazejax.networks import ConcatModelBuilder, CustomActorCritic, InferenceBlock, for_spaces
 from mazejax.networks.blocks import ConcatenationBlock, CorrelationBlock, DenseBlock
 from mazejax.networks.blocks import LinearOutputBlock as Linear
 from mazejax.rendering import InferenceGraph
@@ -34,6 +34,7 @@ CUT = InferenceBlock(
 )
 
 
+@for_spaces
 def critic(observation_space, action_space):
     """A value of whatever is observed."""
     hidden = {"block": "DenseBlock", "hidden": (32,), "activation": "relu"}

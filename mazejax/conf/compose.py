@@ -74,10 +74,11 @@ def _check_overrides(overrides: list[str]) -> tuple[str, tuple[str, ...]]:
     choices = {o.key_or_group: str(o.value()) for o in parsed if not o.is_sweep_override()}
     chosen = _chosen_algorithm(choices)
     known = nodes.known_keys(chosen, _chosen_network(choices))
-    free = tuple(key for key in known if key.endswith("."))
+    inner = tuple(key for key in known if key.endswith("."))
+    free = (*inner, *(f"{key[:-1]}={{" for key in inner))
     for override in parsed:
         key = override.key_or_group
-        if key not in known and not key.startswith(("hydra.", "hydra/", *free)):
+        if key not in known and not key.startswith(("hydra.", "hydra/", *inner)):
             raise ConfigError(f"{key}: unknown key; {_suggest(key, known)}")
     return chosen, free
 

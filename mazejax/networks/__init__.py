@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "TwinDense": "mazejax.networks.layers",
         "ValueHead": "mazejax.networks.heads",
         "arrays_by_key": "mazejax.networks.observations",
+        "for_spaces": "mazejax.networks.settings",
         "initializer": "mazejax.networks.initializers",
         "normc": "mazejax.networks.initializers",
         "probability_bias": "mazejax.networks.initializers",

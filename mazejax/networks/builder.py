@@ -7,18 +7,29 @@ hidden layers make of them the key "latent". Policies and critics grow from ther
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from flax.core import FrozenDict
+
 from mazejax.base import Pytree, static
 from mazejax.errors import ConfigError, did_you_mean
 from mazejax.networks import observations
 from mazejax.networks.blocks.base import Block
 from mazejax.networks.blocks.shape import ConcatenationBlock, FlattenBlock
 from mazejax.networks.inference import InferenceBlock
-from mazejax.networks.settings import Settings, frozen, make_block
+from mazejax.networks.settings import Settings, make_block, resolved
 from mazejax.spaces.base import Space
 from mazejax.spaces.masks import mask_names
 
 LATENT = "latent"
 """The key that a built graph ends in."""
+
+_SMALLEST_IMAGE = 4
+"""Pixels a side that two poolings leave something of."""
+
+HIDDEN = "hidden"
+"""The key before a memory, where there is one."""
+
+_BLOCKS = ("join", "hidden", "policy", "value")
+"""Names of blocks that are not those of observations."""
 
 _NONE = "none"
 """A modality that is left out, a block that is not there."""
@@ -37,26 +48,26 @@ class ConcatModelBuilder(Pytree):
             observation_modalities={"camera": "image", "speed": "feature"},
         )
 
-    Without a word about them, observations [H, W, C] are of the modality "image" and all
-    others of "feature", masks of actions are left out, images pass convolutions and
-    features go on as they are. What is not yet a vector is flattened before it is joined.
-    Settings without a block are those of the default but for what they name; the block
-    "none" stands for nothing at all.
+    Without a word about them, observations [H, W, C] of at least 4 pixels a side are of the
+    modality "image" and all others of "feature", masks of actions are left out, images pass
+    convolutions and features go on as they are. What is not yet a vector is flattened before
+    it is joined. Settings without a block are those of the default but for what they name;
+    the block "none" stands for nothing at all.
     """
 
     compile_time: ClassVar[bool] = True
 
-    modalities: dict[str, Any] = static(default=frozen({}))
+    modalities: dict[str, Any] = static(default=FrozenDict())
     """By modality the settings of its block, `{"block": NAME, field: value}`."""
-    observation_modalities: dict[str, str] = static(default=frozen({}))
+    observation_modalities: dict[str, str] = static(default=FrozenDict())
     """By observation its modality; "none" leaves it out."""
-    hidden: dict[str, Any] = static(default=frozen({}))
+    hidden: dict[str, Any] = static(default=FrozenDict())
     """Settings of the block on all that is joined; two dense layers of 64 without."""
 
     def __post_init__(self) -> None:
         for name in ("modalities", "observation_modalities", "hidden"):
             if isinstance(getattr(self, name), Mapping):
-                object.__setattr__(self, name, frozen(getattr(self, name)))
+                object.__setattr__(self, name, resolved(getattr(self, name), name))
         super().__post_init__()
 
     def validate(self) -> None:
@@ -89,6 +100,11 @@ class ConcatModelBuilder(Pytree):
         """
         shapes = observations.input_shapes(observation_space, action_space)
         masks = mask_names(action_space)
+        for name in (LATENT, HIDDEN, "joined"):
+            if name in shapes:
+                raise ConfigError(
+                    f"observation {name!r}: a block gives this key already; rename the observation"
+                )
         for name in self.observation_modalities:
             if name not in shapes:
                 raise ConfigError(
@@ -121,6 +137,8 @@ class ConcatModelBuilder(Pytree):
     def _pass(self, blocks: dict[str, Block], key: str, modality: str, shape: Any) -> str:
         """Add the blocks that an observation passes; the key of the vector that it becomes."""
         name = key.replace("/", "_").replace(".", "_")
+        while name in (*blocks, *_BLOCKS):
+            name += "_"
         settings = _settings(self.modalities.get(modality, {}), _default(modality, shape.shape))
         if settings:
             given = f"{key}_{modality}"
@@ -138,7 +156,7 @@ class ConcatModelBuilder(Pytree):
 
 
 def _modality(shape: tuple[int, ...]) -> str:
-    return "image" if len(shape) == 3 else "feature"
+    return "image" if len(shape) == 3 and min(shape[:2]) >= _SMALLEST_IMAGE else "feature"
 
 
 def _settings(given: Settings, default: Settings) -> Settings:

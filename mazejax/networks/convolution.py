@@ -38,7 +38,7 @@ class Convolution(nn.Module):
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        out = convolve(x, kernel, self.strides, self.dilations, self.padding)
+        out = convolve(x.astype(kernel.dtype), kernel, self.strides, self.dilations, self.padding)
         return out + jnp.expand_dims(bias, range(out.ndim - 1))
 
 

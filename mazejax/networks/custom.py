@@ -31,9 +31,10 @@ class CustomActorCritic(NetworkTemplate):
     remembers has a method `initial_carry(batch_shape)` and maps (inputs [T, ..., *shape],
     carry, begins [T, ...]) to (outputs, carry).
 
-    Instead of a module a function may be given, which makes one of the observation and the
-    action space. In files a module is `{"module": "my_package.networks:PointerPolicy",
-    "width": 32}`, a function `{"function": "my_package.networks:make_policy"}`.
+    Instead of a module a function may be given that makes one of the observation and the
+    action space, marked by `mazejax.networks.for_spaces`. In files a module is `{"class":
+    "my_package.networks:Pointer", "width": 32}`, a function `{"function":
+    "my_package.networks:make_policy"}`: whoever loads a run must be able to import them.
     """
 
     by_key: ClassVar[bool] = True
@@ -57,11 +58,11 @@ class CustomActorCritic(NetworkTemplate):
             value = getattr(self, field)
             parts = value.items() if isinstance(value, Mapping) else [("", value)]
             for key, part in parts:
-                if part is not None and not callable(part):
+                if part is not None and not _makes_module(part):
                     raise ConfigError(
-                        f"{field}{'.' if key else ''}{key}: expected a linen module, a function "
-                        f"of the spaces, or settings such as module: my_package.networks:Pointer, "
-                        f"got {part!r}"
+                        f"{field}{'.' if key else ''}{key}: expected a linen module such as "
+                        f"Pointer(32), or a function of the spaces marked by "
+                        f"mazejax.networks.for_spaces, got {part!r}"
                     )
 
     def of_step_key(self, step_key: str) -> Self:
@@ -87,15 +88,19 @@ class CustomActorCritic(NetworkTemplate):
         num_agents: int,
     ) -> nn.Module:
         spaces = observation_space, action_space
-        made = [_made(part, *spaces) for part in (self.policies, self.critics)]
-        return join(made[0], made[1], action_space, mapper)
+        policy = _made("policies", self.policies, *spaces)
+        return join(policy, _made("critics", self.critics, *spaces), action_space, mapper)
 
 
-def _made(part: Any, observation_space: Space, action_space: Space) -> Any:
+def _makes_module(part: Any) -> bool:
+    return isinstance(part, nn.Module) or getattr(part, "for_spaces", False)
+
+
+def _made(field: str, part: Any, observation_space: Space, action_space: Space) -> Any:
     """The module that is given, or what a function makes for the spaces."""
     if part is None or isinstance(part, nn.Module):
         return part
     made = part(observation_space, action_space)
     if not isinstance(made, nn.Module):
-        raise ConfigError(f"policies: {part!r} made a {type(made).__name__}, no linen module")
+        raise ConfigError(f"{field}: {part!r} made a {type(made).__name__}, no linen module")
     return made

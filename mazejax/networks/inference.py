@@ -170,13 +170,17 @@ def _is_own(block: Block, name: str) -> bool:
 
     A part's parent is then its graph, or in flax's transformations its scope.
     """
-    return block.name == name and isinstance(block.parent, (InferenceBlock, Scope, type(None)))
+    return block.name == name and isinstance(block.parent, (InferenceBlock, Scope))
 
 
 def _freed(block: Block, name: str) -> Block:
-    """A copy of this name without the parent that flax gives to what is made in a module."""
+    """A copy of this name without the parent that flax gives to what is made in a module.
+
+    It is nobody else's: to flax one module in two places is one set of weights, and graphs
+    that are equal would differ in theirs.
+    """
     if not isinstance(block, InferenceBlock):
-        return block.clone(parent=None, name=name)
+        return block.clone(parent=None, name=name, _deep_clone=True)
     blocks = tuple((inner, _freed(part, inner)) for inner, part in block.blocks)
     return block.clone(parent=None, name=name, blocks=blocks)
 

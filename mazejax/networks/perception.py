@@ -5,25 +5,22 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import numpy as np
+from flax.core import FrozenDict
 
 from mazejax.base import static
 from mazejax.errors import ConfigError, did_you_mean
 from mazejax.networks.blocks.base import Block
 from mazejax.networks.blocks.output import ActionHeadBlock, ValueHeadBlock
-from mazejax.networks.builder import LATENT, ConcatModelBuilder
+from mazejax.networks.builder import HIDDEN, LATENT, ConcatModelBuilder
 from mazejax.networks.heads import VALUE
 from mazejax.networks.inference import InferenceBlock
 from mazejax.networks.initializers import initializer, probability_bias
 from mazejax.networks.joined import WithMemory, join
-from mazejax.networks.settings import frozen
 from mazejax.networks.template import CELLS, NetworkTemplate, check_memory
 from mazejax.spaces.base import Space
 from mazejax.spaces.composite import Dict
 from mazejax.spaces.mapper import DistributionMapper
 from mazejax.spaces.simple import MultiBinary
-
-_HIDDEN = "hidden"
-"""The key between the graph and the memory."""
 
 
 class PerceptionTemplate(NetworkTemplate):
@@ -41,13 +38,13 @@ class PerceptionTemplate(NetworkTemplate):
     """Initial weights of the action head: `orthogonal`, `normc`, `lecun_normal`, `he_normal`."""
     kernel_scale: float = static(default=0.01)
     """Scale of the initial weights of the action head; small makes first actions nearly even."""
-    probabilities: dict[str, float] = static(default=frozen({}))
+    probabilities: dict[str, float] = static(default=FrozenDict())
     """With which the bits of a MultiBinary action begin to be 1, by the name of the action, or
     "action" where actions are no Dict."""
 
     def __post_init__(self) -> None:
         if isinstance(self.probabilities, Mapping):
-            object.__setattr__(self, "probabilities", frozen(self.probabilities))
+            object.__setattr__(self, "probabilities", FrozenDict(self.probabilities))
         if isinstance(self.memory_size, np.integer):
             object.__setattr__(self, "memory_size", int(self.memory_size))
         super().__post_init__()
@@ -55,6 +52,10 @@ class PerceptionTemplate(NetworkTemplate):
     def validate(self) -> None:
         """Raise ConfigError for unknown choices and numbers out of range."""
         super().validate()
+        if not isinstance(self.builder, ConcatModelBuilder):
+            raise ConfigError(f"builder: expected a ConcatModelBuilder, got {self.builder!r}")
+        if not isinstance(self.probabilities, Mapping):
+            raise ConfigError(f"probabilities: expected them by name, got {self.probabilities!r}")
         check_memory(self.recurrence, self.memory_size)
         initializer(self.kernel_init, self.kernel_scale)
         for name, probability in self.probabilities.items():
@@ -81,6 +82,11 @@ class PerceptionTemplate(NetworkTemplate):
             kernel_scale=self.kernel_scale,
             probabilities=self._biased(action_space),
         )
+        for key in (*head.out_keys, VALUE):
+            if key in stem.in_keys:
+                raise ConfigError(
+                    f"observation {key!r}: a head gives this key already; rename the observation"
+                )
         policy, critic = self._networks(stem, head)
         return join(policy, critic, action_space, mapper)
 
@@ -96,7 +102,7 @@ class PerceptionTemplate(NetworkTemplate):
             keys = (*head.out_keys, *embeddings)
             return InferenceBlock(stem.in_keys, keys, {**dict(stem.blocks), name: head})
         own = tuple(key for key in embeddings if key != LATENT)
-        front = InferenceBlock(stem.in_keys, (_HIDDEN, *own), _renamed(stem))
+        front = InferenceBlock(stem.in_keys, (HIDDEN, *own), _renamed(stem))
         back = InferenceBlock(LATENT, head.out_keys, {name: head})
         return WithMemory(front, CELLS[self.recurrence](self.memory_size), back)
 
@@ -130,6 +136,13 @@ class PerceptionActorCritic(PerceptionTemplate):
             keys = (keys,) if isinstance(keys, str) else tuple(keys)
             object.__setattr__(self, "shared_embedding_keys", keys)
         super().__post_init__()
+
+    def validate(self) -> None:
+        """Raise ConfigError as every template, and for keys that are no strings."""
+        super().validate()
+        keys = self.shared_embedding_keys
+        if not isinstance(keys, tuple) or not all(isinstance(key, str) for key in keys):
+            raise ConfigError(f"shared_embedding_keys: expected keys, got {keys!r}")
 
     def _networks(self, stem: InferenceBlock, head: Block) -> tuple[nn.Module, nn.Module]:
         shared = self.shared_embedding_keys
@@ -170,6 +183,6 @@ def _cut(stem: InferenceBlock, keys: tuple[str, ...]) -> InferenceBlock:
 def _renamed(stem: InferenceBlock) -> dict[str, Block]:
     """The blocks of a graph that ends in "hidden" instead of "latent"."""
     return {
-        name: block.clone(out_keys=_HIDDEN) if block.out_keys == (LATENT,) else block
+        name: block.clone(out_keys=HIDDEN) if block.out_keys == (LATENT,) else block
         for name, block in stem.blocks
     }

@@ -1,16 +1,16 @@
 """Blocks and modules as settings, as configuration files hold them.
 
 A block is `{"block": "DenseBlock", "hidden": [64]}` by its registered name, any linen module
-`{"module": "my_package.networks:Pointer", "width": 32}`, and a function
-`{"function": "my_package.networks:make_policy"}`.
+`{"class": "my_package.networks:Pointer", "width": 32}`, and a function
+`{"function": "my_package.networks:make_policy"}`. Reading them calls linen modules alone.
 """
 
 import dataclasses
 import importlib
 import operator
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import flax.linen as nn
 from flax.core import FrozenDict
@@ -18,6 +18,11 @@ from flax.core import FrozenDict
 from mazejax import registry
 from mazejax.errors import ConfigError, did_you_mean
 from mazejax.networks.blocks.base import Block, Keys
+
+F = TypeVar("F", bound=Callable)
+
+_TRUSTED = ("jax", "flax", "mazejax")
+"""Packages whose functions a file may name."""
 
 Settings = Mapping[str, Any]
 """The name of a block and its fields."""
@@ -44,29 +49,52 @@ def make_block(settings: Settings, in_keys: Keys, out_keys: Keys, where: str) ->
     return block
 
 
-def frozen(value: Any) -> Any:
-    """Settings as they can be hashed: dicts as FrozenDicts, lists as tuples."""
-    if isinstance(value, Mapping):
-        return FrozenDict({str(key): frozen(item) for key, item in value.items()})
-    return tuple(map(frozen, value)) if isinstance(value, (list, tuple)) else value
-
-
 def resolved(value: Any, where: str) -> Any:
     """Settings with the modules and functions that they name, hashable.
 
-    Raises ConfigError that begins with `where` for what cannot be imported or made.
+    Raises ConfigError that begins with `where` for what cannot be imported or made, or is
+    not to be called because a file says so.
     """
+    if isinstance(value, (list, tuple)):
+        return tuple(resolved(item, where) for item in value)
     if not isinstance(value, Mapping):
-        return tuple(resolved(v, where) for v in value) if isinstance(value, list) else value
+        return value
+    if set(value) == {"function"} and isinstance(value["function"], str):
+        return _function(value["function"], where)
     parts = {str(key): resolved(item, where) for key, item in value.items()}
-    if "function" in parts:
-        return _imported(parts["function"], where)
-    if "module" not in parts:
-        return FrozenDict(parts)
-    name = parts.pop("module")
+    return _module(parts, where) if "class" in parts else FrozenDict(parts)
+
+
+def settings_of(value: Any) -> dict[str, Any]:
+    """Settings of a linen module or a function, for `resolved`; fields may hold such too.
+
+    Only fields that differ from their defaults are told. Raises ConfigError for what is
+    defined inside a function, where nobody can import it.
+    """
+    if not isinstance(value, nn.Module):
+        return {"function": _reference(value)}
+    fields = {f.name: f.default for f in dataclasses.fields(value) if f.init and f.name != "parent"}
+    told = {name: getattr(value, name) for name in fields}
+    return {"class": _reference(type(value))} | {
+        name: own for name, own in told.items() if own is not fields[name] and own != fields[name]
+    }
+
+
+def for_spaces(function: F) -> F:
+    """Mark a function of (observation_space, action_space) that makes a network.
+
+    Runs that are loaded call no other functions by name.
+    """
+    function.for_spaces = True  # type: ignore[attr-defined]
+    return function
+
+
+def _module(parts: dict[str, Any], where: str) -> nn.Module:
+    name = parts.pop("class")
     kind = _imported(name, where)
-    # Nothing else is called with what a file says: a run that is loaded must not do harm.
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+    # A module of nnx as one of linen calls whatever its fields name.
+    is_linen = isinstance(kind, type) and issubclass(kind, nn.Module)
+    if not is_linen or kind.__module__.startswith("flax.nnx"):
         raise ConfigError(f"{where}: {name} is no class of linen modules")
     try:
         return kind(**parts)
@@ -74,17 +102,16 @@ def resolved(value: Any, where: str) -> Any:
         raise ConfigError(f"{where}: cannot make {name}: {error}") from error
 
 
-def settings_of(value: Any) -> dict[str, Any]:
-    """Settings of a linen module or a function, for `resolved`; fields may hold such too.
-
-    Raises ConfigError for what is defined inside a function, where nobody can import it.
-    """
-    if not isinstance(value, nn.Module):
-        return {"function": _reference(value)}
-    fields = [f.name for f in dataclasses.fields(value) if f.init and f.name != "parent"]
-    if value.name is None:
-        fields.remove("name")
-    return {"module": _reference(type(value))} | {name: getattr(value, name) for name in fields}
+def _function(name: str, where: str) -> Any:
+    function = _imported(name, where)
+    home = str(getattr(function, "__module__", "")).split(".")[0]
+    known = home in _TRUSTED and callable(function) and not isinstance(function, type)
+    if not known and not getattr(function, "for_spaces", False):
+        raise ConfigError(
+            f"{where}: {name} is no function of jax or flax, nor marked by "
+            f"mazejax.networks.for_spaces; mark it, for a file may name no other"
+        )
+    return function
 
 
 def _reference(thing: Any) -> str:
@@ -92,7 +119,7 @@ def _reference(thing: Any) -> str:
     if "<" in name or getattr(thing, "__module__", None) is None:
         raise ConfigError(
             f"network: {name} cannot be imported from anywhere, so that no run could be resumed; "
-            f"define it at the top of a module or notebook"
+            f"define it at the top of a module"
         )
     module = thing.__module__
     if module == "__main__":  # a program run by `python -m` has a name that others can import

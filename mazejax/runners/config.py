@@ -53,7 +53,17 @@ def to_config(value: Any) -> Any:
         return value.tolist()
     if callable(value):
         return to_config(settings_of(value))
-    raise ConfigError(f"cannot be written as configuration: {value!r}")
+    raise ConfigError(
+        f"cannot be written as configuration: {value!r}; where it depends on spaces, give a "
+        f"function of them, marked by mazejax.networks.for_spaces"
+    )
+
+
+def _template_of(name: Any, where: str) -> type:
+    try:
+        return registry.networks.get(name)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{TEMPLATE}: {error}") from None
 
 
 def _template(value: Pytree) -> dict[str, str]:
@@ -91,7 +101,7 @@ def from_config(cls: type, data: dict[str, Any], where: str = "", **given: Any) 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     options = typing.get_args(hint) if _is_union(hint) else (hint,)
     if value is None:
-        if type(None) in options:
+        if type(None) in options or Any in options:
             return None
         raise ConfigError(f"{where}: must not be null")
     for option in options:
@@ -99,7 +109,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             if not isinstance(value, dict):
                 raise ConfigError(f"{where}: expected keys and values, got {value!r}")
             if issubclass(option, NetworkTemplate) and TEMPLATE in value:
-                option = registry.networks.get(value[TEMPLATE])
+                option = _template_of(value[TEMPLATE], where)
                 value = {name: item for name, item in value.items() if name != TEMPLATE}
             return from_config(option, value, f"{where}.")
     base = [typing.get_origin(option) or option for option in options]

@@ -90,6 +90,17 @@ def test_the_template_of_networks_is_chosen_by_name():
     assert network == PerceptionActorCritic(ConcatModelBuilder(image, hidden={"hidden": [8]}))
 
 
+def test_settings_of_a_block_may_be_given_at_once():
+    config = composed(
+        "algorithm/network=perception",
+        "algorithm.network.builder.hidden={block:LinearOutputBlock,features:16}",
+        "algorithm.network.builder.observation_modalities={observation:feature}",
+    )
+    builder = from_config(PPO, config["algorithm"], env=ENV).network.builder
+    assert builder.hidden == {"block": "LinearOutputBlock", "features": 16}
+    assert builder.observation_modalities == {"observation": "feature"}
+
+
 def test_every_template_is_a_choice_and_learners_keep_their_own_default():
     for name in registry.networks.names():
         config = composed(f"algorithm/network={name}")

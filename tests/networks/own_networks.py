@@ -1,9 +1,11 @@
 """Networks as a user writes them, importable so that runs can name them."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mazejax.networks import GRU, InferenceBlock
+from mazejax.networks import GRU, InferenceBlock, for_spaces
 from mazejax.networks.blocks import DenseBlock, LinearOutputBlock
 
 
@@ -16,6 +18,17 @@ class Policy(nn.Module):
     def __call__(self, inputs):
         x = nn.tanh(nn.Dense(self.width, name="torso")(inputs["observation"]))
         return {"action": nn.Dense(2, name="logits")(x), "embedding": x}
+
+
+class Plain(nn.Module):
+    """A layer and an activation for one array."""
+
+    features: int
+    activation: Callable
+
+    @nn.compact
+    def __call__(self, x):
+        return self.activation(nn.Dense(self.features)(x))
 
 
 class Critic(nn.Module):
@@ -44,6 +57,7 @@ class Remembering(nn.Module):
         return jnp.zeros((*batch_shape, self.features))
 
 
+@for_spaces
 def make_critic(observation_space, action_space):
     """A critic for whatever space."""
     keys = ("observation",)
@@ -52,5 +66,10 @@ def make_critic(observation_space, action_space):
     return InferenceBlock(keys, "value", blocks)
 
 
+@for_spaces
 def make_nothing(observation_space, action_space):
     return None
+
+
+def unmarked(observation_space, action_space):
+    return Policy()

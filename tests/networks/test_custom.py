@@ -2,6 +2,7 @@
 
 import json
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 
 from mazejax import random
 from mazejax.errors import ConfigError
-from mazejax.networks import CustomActorCritic
-from mazejax.networks.blocks import DenseBlock
+from mazejax.networks import CustomActorCritic, InferenceBlock
+from mazejax.networks.blocks import DenseBlock, FunctionalBlock, LinearOutputBlock, ModuleBlock
 from mazejax.runners.config import from_config, to_config
 from mazejax.spaces.composite import Dict
 from mazejax.spaces.simple import Box, Discrete
@@ -75,10 +76,60 @@ def test_a_template_survives_its_configuration():
     )
     data = json.loads(json.dumps(to_config(template)))
     assert data.pop("template") == "custom"
-    assert data["policies"]["a"] == {"module": "tests.networks.own_networks:Policy", "width": 4}
+    assert data["policies"]["a"] == {"class": "tests.networks.own_networks:Policy", "width": 4}
     assert data["critics"]["a"] == {"function": "tests.networks.own_networks:make_critic"}
     again = from_config(CustomActorCritic, data)
     assert again == template and hash(again) == hash(template)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        ModuleBlock("observation", "logits", nn.Dense(2)),
+        ModuleBlock("observation", "action", own.Plain(2, jnp.tanh)),
+        InferenceBlock(
+            "observation",
+            "logits",
+            {
+                "tanh": FunctionalBlock("observation", "bent", jnp.tanh),
+                "head": LinearOutputBlock("bent", "logits", 2),
+            },
+        ),
+    ],
+    ids=["module", "function in a field", "graph"],
+)
+def test_blocks_around_modules_and_functions_survive_too(policy):
+    template = CustomActorCritic(policy)
+    data = json.loads(json.dumps(to_config(template)))
+    del data["template"]
+    again = from_config(CustomActorCritic, data)
+    assert again == template
+    shapes = [
+        jax.eval_shape(t.build(OBSERVATION, ACTION).init, random.key(0)) for t in (template, again)
+    ]
+    assert jax.tree.map(lambda s: s.shape, shapes[0]) == jax.tree.map(lambda s: s.shape, shapes[1])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {
+            "class": "flax.nnx.bridge:ToLinen",
+            "nnx_class": {"function": "os:system"},
+            "args": ["true"],
+            "kwargs": {},
+        },
+        {"class": "flax.nnx.bridge.wrappers:ToLinen", "nnx_class": "x"},
+        {"class": "subprocess:Popen", "args": ["true"]},
+        {"function": "os:system"},
+        {"function": "jax._src.util:os.system"},
+        {"function": f"{own.__name__}:unmarked"},
+    ],
+    ids=lambda settings: str(next(iter(settings.values()))),
+)
+def test_a_file_calls_nothing_but_linen_modules_and_what_is_marked(settings):
+    with pytest.raises(ConfigError, match=r"is no class of linen|is no function of|cannot import"):
+        CustomActorCritic(settings)
 
 
 def test_what_nobody_can_import_is_not_written():
@@ -96,23 +147,27 @@ MODULE = "tests.networks.own_networks:"
     "make, said",
     [
         (lambda: CustomActorCritic(), "policies: give a linen module"),
-        (lambda: CustomActorCritic(3), "policies: expected a linen module, a function"),
+        (lambda: CustomActorCritic(3), "policies: expected a linen module such as"),
         (lambda: CustomActorCritic({"a": 3}), "policies.a: expected a linen module"),
-        (lambda: CustomActorCritic({"module": "nowhere:X"}), "policies: cannot import nowhere:X"),
-        (lambda: CustomActorCritic({"module": "Policy"}), "policies: expected my_package"),
+        (lambda: CustomActorCritic({"class": "nowhere:X"}), "policies: cannot import nowhere:X"),
+        (lambda: CustomActorCritic({"class": "Policy"}), "policies: expected my_package"),
         (
-            lambda: CustomActorCritic({"module": f"{MODULE}Policy", "wdth": 3}),
+            lambda: CustomActorCritic({"class": f"{MODULE}Policy", "wdth": 3}),
             "policies: cannot make tests.networks.own_networks:Policy: .*wdth",
         ),
         (
-            lambda: CustomActorCritic({"module": "subprocess:Popen", "args": ["true"]}),
-            "policies: subprocess:Popen is no class of linen modules",
+            lambda: CustomActorCritic(own.Policy),
+            r"policies: expected a linen module such as Pointer\(32\)",
         ),
+        (lambda: CustomActorCritic(own.unmarked), "policies: expected .* marked by"),
         (
             lambda: CustomActorCritic({"a": own.Policy()}).of_step_key("b"),
             "policies: no module for the step key 'b'",
         ),
-        (lambda: applied(CustomActorCritic(own.make_nothing)), "policies: .* made a NoneType"),
+        (
+            lambda: applied(CustomActorCritic(own.Policy(), own.make_nothing)),
+            "critics: .* made a NoneType",
+        ),
         (
             lambda: applied(CustomActorCritic(DenseBlock("observation", "x", (2,)))),
             "policy: DenseBlock gives no 'logits', but 'x'; it needs one of shape",

@@ -2,6 +2,7 @@
 
 import json
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,13 @@ import pytest
 
 from mazejax import random
 from mazejax.errors import ConfigError
-from mazejax.networks import ConcatModelBuilder, PerceptionActorCritic, PerceptionPolicy
+from mazejax.networks import (
+    ConcatModelBuilder,
+    InferenceBlock,
+    PerceptionActorCritic,
+    PerceptionPolicy,
+)
+from mazejax.networks.blocks import ModuleBlock
 from mazejax.networks.policy import STATISTICS
 from mazejax.runners.config import from_config, to_config
 from mazejax.spaces.composite import Dict
@@ -24,6 +31,7 @@ OBSERVATION = Dict(
     }
 )
 ACTION = Discrete(4)
+MODULE = nn.Dense(2)
 SMALL = {"block": "DenseBlock", "hidden": [8]}
 IMAGE = {"block": "VGGConvolutionDenseBlock", "conv_hidden": [2], "hidden": [4]}
 BUILDER = ConcatModelBuilder(modalities={"image": IMAGE}, hidden=SMALL)
@@ -167,6 +175,9 @@ def test_statistics_normalize_what_the_blocks_take():
             distributions=[("Box", "beta")],
         ),
         PerceptionPolicy(BUILDER, probabilities={"on": 0.25}),
+        PerceptionPolicy(
+            ConcatModelBuilder(hidden={"block": "FunctionalBlock", "function": jnp.tanh})
+        ),
     ],
 )
 def test_a_template_survives_its_configuration(template):
@@ -178,6 +189,35 @@ def test_a_template_survives_its_configuration(template):
 
 
 MODALITIES = "modalities.image: "
+
+
+def named(name):
+    space = Dict({name: Box(-1.0, 1.0, (2,)), "speed": Box(-1.0, 1.0, (2,))})
+    return PerceptionActorCritic(BUILDER).build(space, ACTION)
+
+
+@pytest.mark.parametrize("name", ["hidden_", "policy", "join", "speed/x", "speed_x"])
+def test_observations_may_be_called_what_blocks_are_called(name):
+    named(name).init(random.key(0))
+
+
+def test_images_that_convolutions_leave_nothing_of_are_features():
+    network = PerceptionActorCritic().build(Box(0.0, 1.0, (3, 5, 5)), ACTION)
+    assert "observation_flat" in dict(network.module.policy.blocks)
+
+
+def test_equal_graphs_have_equal_weights_whoever_made_their_blocks():
+    graph = BUILDER.build(OBSERVATION, ACTION)
+    one = InferenceBlock(graph.in_keys, "latent", dict(graph.blocks))
+    shared = ModuleBlock("latent", "a", MODULE), ModuleBlock("latent", "b", MODULE)
+    own = ModuleBlock("latent", "a", nn.Dense(2)), ModuleBlock("latent", "b", nn.Dense(2))
+    graphs = [
+        InferenceBlock("latent", ("a", "b"), {"a": pair[0], "b": pair[1]}) for pair in (shared, own)
+    ]
+    assert one == graph and graphs[0] == graphs[1]
+    inputs = {"latent": jnp.ones(3)}
+    weights = [jax.eval_shape(g.init, random.key(0), inputs) for g in graphs]
+    assert weights[0] == weights[1] and len(jax.tree.leaves(weights[0])) == 4
 
 
 @pytest.mark.parametrize(
@@ -223,6 +263,11 @@ MODALITIES = "modalities.image: "
             MODALITIES + "block 'camera'",
         ),
         (lambda: PerceptionActorCritic(recurrence="gruu"), "did you mean 'gru'"),
+        (lambda: PerceptionActorCritic({"hidden": {}}), "builder: expected a ConcatModelBuilder"),
+        (lambda: PerceptionActorCritic(probabilities=0.9), "probabilities: expected them by name"),
+        (lambda: PerceptionActorCritic(shared_embedding_keys=(1,)), "shared_embedding_keys: expec"),
+        (lambda: named("latent"), "observation 'latent': a block gives this key already"),
+        (lambda: named("value"), "observation 'value': a head gives this key already"),
         (lambda: PerceptionActorCritic(probabilities={"on": 2}), "probabilities.on: must be"),
         (
             lambda: PerceptionActorCritic(probabilities={"on": 0.5}).build(OBSERVATION, ACTION),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import numpy as np
 
 from mazejax.errors import ConfigError
 from mazejax.types import Array
@@ -114,4 +115,6 @@ class Block(nn.Module):
 
 
 def _hashable(value: object) -> object:
-    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_hashable, value))
+    return int(value) if isinstance(value, np.integer) else value

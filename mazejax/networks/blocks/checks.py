@@ -17,9 +17,8 @@ def check_widths(block: Any, *fields: str) -> None:
         value = getattr(block, field)
         needs_tuple = isinstance(getattr(type(block), field, None), tuple)
         if (needs_tuple and not isinstance(value, tuple)) or not _are_integers(value, 1):
-            raise ConfigError(
-                f"{type(block).__name__}.{field}: must be positive integers, got {value!r}"
-            )
+            wanted = "positive integers such as (64,)" if needs_tuple else "positive integers"
+            raise ConfigError(f"{type(block).__name__}.{field}: must be {wanted}, got {value!r}")
 
 
 def check_choice(block: Any, field: str, known: Collection[str], several: bool = False) -> None:

@@ -33,7 +33,7 @@ class GNNBlock(Block):
         x_i = activation(W x_i + V aggregate of m_e that reach i + c)
 
     Inputs are nodes x [..., N, D], then features of edges m [..., E, F] if there are any, and
-    last, unless the field `edges` holds them, the edges [..., E, 2] int32. Of these, edges
+    last, unless the field `edges` holds them, the edges [..., E, 2]. Of these, edges
     with a number that is no node's, such as -1, are padding: nobody gets their messages. What
     reaches a node without edges is zero. With a second output key come the last messages,
     [..., E, hidden[-1]], zero for padding. Gilmer et al., 2017, arXiv:1704.01212; Battaglia
@@ -112,10 +112,8 @@ class GNNBlock(Block):
             return _same_edges(np.asarray(self.edges, np.int32), num_nodes)
         given = rest[-1]
         check_shape(self, len(rest), given, (*batch, given.shape[-2], 2))
-        if not jnp.issubdtype(given.dtype, jnp.integer):
-            raise ConfigError(
-                f"{self.label}: {self.in_keys[-1]!r} has dtype {given.dtype}, expected integers"
-            )
+        # Observations come as floats.
+        given = jnp.round(given).astype(jnp.int32)
         return _own_edges(given.reshape(math.prod(batch), *given.shape[-2:]), num_nodes)
 
     def _layer(

@@ -140,13 +140,17 @@ X = np.zeros((2, 4, 5), np.float32)
             {"x": X, "e": np.zeros((2, 3, 3), np.int32)},
             r"'e' has shape \(2, 3, 3\), expected \(2, 3, 2\)",
         ),
-        (
-            GNNBlock(("x", "e"), "y"),
-            {"x": X, "e": np.zeros((2, 3, 2), np.float32)},
-            "'e' has dtype float32, expected integers",
-        ),
     ],
 )
 def test_inputs_that_do_not_fit_are_named(block, inputs, said):
     with pytest.raises(ConfigError, match=said):
         jax.eval_shape(block.init, jax.random.key(0), inputs)
+
+
+def test_edges_may_come_as_floats_as_observations_do(run_block, draw_weights):
+    block = GNNBlock(("x", "e"), "y", hidden=(3,))
+    inputs = {"x": nodes_of((2,)), "e": np.array([EDGES, EDGES], np.int32)}
+    weights = draw_weights(block, **inputs)
+    whole = run_block(block, weights, **inputs)
+    floats = run_block(block, weights, **{**inputs, "e": inputs["e"].astype(np.float32)})
+    np.testing.assert_array_equal(whole["y"], floats["y"])
