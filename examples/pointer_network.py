@@ -1,8 +1,7 @@
-"""Networks of one's own: choose a piece to cut by how well it fits the order.
+"""Networks of one's own: the logit of a piece to cut is how well it fits the order.
 
-`python -m examples.pointer_network` draws the graph of the selection policy into
-`pointer_network.svg`, trains it on Cutting-2D with PPO and evaluates it. Each piece of the
-inventory and the order are embedded, and the logit of a piece is the product of the two.
+`python -m examples.pointer_network` draws the graph of that policy into
+`pointer_network.svg`, trains it on Cutting-2D with PPO and evaluates it.
 """
 
 import mazejax
@@ -37,14 +36,13 @@ CUT = InferenceBlock(
 @for_spaces
 def critic(observation_space, action_space):
     """A value of whatever is observed."""
-    hidden = {"block": "DenseBlock", "hidden": (32,), "activation": "relu"}
-    stem = ConcatModelBuilder(hidden=hidden).build(observation_space, action_space)
+    builder = ConcatModelBuilder(hidden={"hidden": (32,), "activation": "relu"})
+    stem = builder.build(observation_space, action_space)
     head = Linear("latent", "value", kernel_scale=1.0)
     return InferenceBlock(stem.in_keys, "value", {**dict(stem.blocks), "value": head})
 
 
 def main() -> None:
-    """Draw, train, evaluate."""
     graph = InferenceGraph(SELECT, {"inventory": (50, 2), "ordered_piece": (2,)})
     print(graph)
     graph.save("pointer_network.svg")

@@ -63,7 +63,7 @@ def _template_of(name: Any, where: str) -> type:
     try:
         return registry.networks.get(name)
     except ConfigError as error:
-        raise ConfigError(f"{where}.{TEMPLATE}: {error}") from None
+        raise ConfigError(f"{where}{TEMPLATE}: {error}") from None
 
 
 def _template(value: Pytree) -> dict[str, str]:
@@ -85,6 +85,9 @@ def from_config(cls: type, data: dict[str, Any], where: str = "", **given: Any) 
     Raises ConfigError naming the dotted key for an unknown name, a wrong type, or a
     value that the class itself refuses.
     """
+    if issubclass(cls, NetworkTemplate) and TEMPLATE in data:
+        cls = _template_of(data[TEMPLATE], where)
+        data = {name: value for name, value in data.items() if name != TEMPLATE}
     fields = {field.name: field for field in config_fields(cls)}
     hints = field_types(cls)
     values = {}
@@ -108,9 +111,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if isinstance(option, type) and issubclass(option, Pytree):
             if not isinstance(value, dict):
                 raise ConfigError(f"{where}: expected keys and values, got {value!r}")
-            if issubclass(option, NetworkTemplate) and TEMPLATE in value:
-                option = _template_of(value[TEMPLATE], where)
-                value = {name: item for name, item in value.items() if name != TEMPLATE}
             return from_config(option, value, f"{where}.")
     base = [typing.get_origin(option) or option for option in options]
     if tuple in base:

@@ -402,12 +402,14 @@ def test_a_minibatch_in_which_nobody_acts_has_a_gradient_of_zero():
 def test_clipping_the_gradient_preserves_its_direction():
     gradient = {"a": jnp.array([3.0, -4.0]), "b": jnp.array([[12.0]])}
     # Norm 13, scaled to 0.5 as a whole; Adam's first mean is a tenth of what it is given.
-    optimizer = LINEAR.replace(max_grad_norm=0.5)._optimizer()
+    optimizer = LINEAR.replace(max_grad_norm=0.5).make_optimizer()
     _, (_, adam) = optimizer.update(gradient, optimizer.init(gradient))
     expected = jax.tree.map(lambda g: 0.1 * g * 0.5 / 13, gradient)
     chex.assert_trees_all_close(adam.mu, expected, rtol=1e-5)
     _, (_, adam) = (
-        LINEAR.replace(max_grad_norm=100.0)._optimizer().update(gradient, optimizer.init(gradient))
+        LINEAR.replace(max_grad_norm=100.0)
+        .make_optimizer()
+        .update(gradient, optimizer.init(gradient))
     )
     chex.assert_trees_all_close(adam.mu, jax.tree.map(lambda g: 0.1 * g, gradient), rtol=1e-5)
 
