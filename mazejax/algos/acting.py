@@ -1,5 +1,6 @@
 """Networks as policies and critics: what `collect` asks for, from networks and their variables."""
 
+import functools
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ def build_networks(
         at_once = env.agent_counts[key] if None in agents else 0
         try:
             own = _with_own_rules(template.of_step_key(key), actions, key)
-            network = own.build(observations[key], actions[key], at_once)
+            network = _built(own, observations[key], actions[key], at_once)
         except ConfigError as error:
             raise ConfigError(f"network.{error}") from None
         network = network.replace(normalize_obs=normalize_obs)
@@ -100,6 +101,14 @@ def critic(network: ActorCritic | AgentActorCritics, variables: PyTree) -> Evalu
         return network.apply(variables, obs, carry)[0].value
 
     return evaluate
+
+
+# Learners ask for their networks several times a trace, and graphs of blocks take long to check.
+@functools.lru_cache(maxsize=64)
+def _built(
+    template: NetworkTemplate, observation_space: Space, action_space: Space, num_agents: int
+) -> ActorCritic:
+    return template.build(observation_space, action_space, num_agents)
 
 
 def _with_own_rules(

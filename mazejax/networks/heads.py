@@ -21,7 +21,7 @@ def head_shapes(space: Space, mapper: DistributionMapper) -> dict[str, tuple[int
 
     "logits" of a Discrete action, "gear/logits" of one called "gear" in a Dict.
     """
-    flat = _flat(mapper.parameters(space))
+    flat = by_path(mapper.parameters(space))
     return {"/".join(path): shape for path, shape in flat.items()}
 
 
@@ -45,7 +45,7 @@ class ActionHead(nn.Module):
     @nn.compact
     def __call__(self, features: Array) -> PyTree:
         """Parameters, each [..., *shape], nested as the mapper nests them."""
-        wanted = dict(sorted(_flat(self.mapper.parameters(self.action_space)).items()))
+        wanted = dict(sorted(by_path(self.mapper.parameters(self.action_space)).items()))
         free = {path for path in wanted if path[-1] == "log_std"}
         width = sum(math.prod(shape) for path, shape in wanted.items() if path not in free)
         init = initializer(self.kernel_init, self.kernel_scale)
@@ -59,7 +59,7 @@ class ActionHead(nn.Module):
                 part = out[..., start : start + math.prod(shape)]
                 parameters[path] = part.reshape((*batch, *shape))
                 start += math.prod(shape)
-        return _nested(parameters)
+        return nested(parameters)
 
     def _biases(self, wanted: dict[tuple[str, ...], Any], free: set) -> tuple[float, ...]:
         """Where the outputs begin; () for 0 everywhere."""
@@ -86,19 +86,21 @@ class ValueHead(nn.Module):
         return nn.Dense(1, kernel_init=init, name="dense")(features)[..., 0]
 
 
-def _flat(tree: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+def by_path(tree: dict[str, Any], prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """The leaves of nested dicts by the names that lead to them."""
     flat: dict[tuple[str, ...], Any] = {}
     for name, value in tree.items():
-        inner = _flat(value, (*prefix, name)) if isinstance(value, dict) else {}
+        inner = by_path(value, (*prefix, name)) if isinstance(value, dict) else {}
         flat.update(inner or {(*prefix, name): value})
     return flat
 
 
-def _nested(flat: dict[tuple[str, ...], Any]) -> PyTree:
-    nested: dict[str, Any] = {}
+def nested(flat: dict[tuple[str, ...], Any]) -> PyTree:
+    """Nested dicts of leaves by path."""
+    tree: dict[str, Any] = {}
     for path, value in flat.items():
-        node = nested
+        node = tree
         for name in path[:-1]:
             node = node.setdefault(name, {})
         node[path[-1]] = value
-    return nested
+    return tree

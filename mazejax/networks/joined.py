@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mazejax.errors import ConfigError
-from mazejax.networks.heads import VALUE, head_shapes
+from mazejax.networks.heads import VALUE, by_path, head_shapes, nested
 from mazejax.networks.recurrent import GRU, LSTM
 from mazejax.spaces.base import Space
 from mazejax.spaces.composite import Dict
@@ -48,21 +48,22 @@ class JoinedActorCritic(nn.Module):
                 f"dict with the keys {', '.join(head_shapes(self.action_space, self.mapper))}"
             )
         left, found = dict(given), {}
-        for key, shape in head_shapes(self.action_space, self.mapper).items():
+        for path, shape in by_path(self.mapper.parameters(self.action_space)).items():
+            key = "/".join(path)
             name = key if key in left else _short(key, self.action_space)
             if name not in left:
                 raise ConfigError(
                     f"policy: {type(self.policy).__name__} gives no {key!r}, but "
                     f"{', '.join(map(repr, given))}; it needs one of shape {shape}"
                 )
-            found[key] = left.pop(name)
-            if found[key].shape[found[key].ndim - len(shape) :] != shape:
+            found[path] = left.pop(name)
+            if found[path].shape[found[path].ndim - len(shape) :] != shape:
                 raise ConfigError(
-                    f"policy: {name!r} has shape {found[key].shape}, expected any batch axes and "
+                    f"policy: {name!r} has shape {found[path].shape}, expected any batch axes and "
                     f"then {shape}"
                 )
-            batch = found[key].shape[: found[key].ndim - len(shape)]
-        return _nested(self.mapper.parameters(self.action_space), found), left, batch
+            batch = found[path].shape[: found[path].ndim - len(shape)]
+        return nested(found), left, batch
 
     def _value(self, given: Any, batch: tuple[int, ...]) -> Array:
         if isinstance(given, Mapping) and VALUE in given:
@@ -156,13 +157,3 @@ def _short(key: str, space: Space) -> str:
     if parameter != "logits":
         return key
     return head if isinstance(space, Dict) else "action"
-
-
-def _nested(shapes: Mapping[str, Any], flat: Mapping[str, Array], prefix: str = "") -> PyTree:
-    """The arrays by key in the nest of their shapes."""
-    return {
-        name: _nested(shape, flat, f"{prefix}{name}/")
-        if isinstance(shape, Mapping)
-        else flat[f"{prefix}{name}"]
-        for name, shape in shapes.items()
-    }

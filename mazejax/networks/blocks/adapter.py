@@ -9,7 +9,7 @@ import flax.linen as nn
 
 from mazejax.errors import ConfigError
 from mazejax.networks.blocks.base import Block
-from mazejax.networks.blocks.checks import check_hashable, check_integers
+from mazejax.networks.blocks.checks import check_hashable, check_integers, one_for_each_key
 from mazejax.types import Array
 
 
@@ -93,10 +93,4 @@ class ModuleBlock(Block):
                     f"are {', '.join(map(repr, outputs))}"
                 )
             return tuple(outputs[key] for key in self.out_keys)
-        outputs = tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
-        if len(outputs) != len(self.out_keys):
-            raise ConfigError(
-                f"{self.label}: the module returned {len(outputs)} arrays, expected "
-                f"{len(self.out_keys)}"
-            )
-        return outputs
+        return one_for_each_key(self, outputs, "module")

@@ -93,3 +93,14 @@ def _are_integers(value: object, least: int | None) -> bool:
         isinstance(n, int) and not isinstance(n, bool) and (least is None or n >= least)
         for n in (value if isinstance(value, tuple) else (value,))
     )
+
+
+def one_for_each_key(block: Any, outputs: Any, returned_by: str) -> tuple[Array, ...]:
+    """An array or several as a tuple; ConfigError unless there is one for each output key."""
+    outputs = tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
+    if len(outputs) != len(block.out_keys):
+        raise ConfigError(
+            f"{block.label}: the {returned_by} returned {len(outputs)} arrays, expected "
+            f"{len(block.out_keys)}"
+        )
+    return outputs

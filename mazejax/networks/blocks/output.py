@@ -3,7 +3,7 @@
 import flax.linen as nn
 
 from mazejax.networks.blocks.base import Block
-from mazejax.networks.heads import ActionHead, ValueHead, head_shapes
+from mazejax.networks.heads import ActionHead, ValueHead, by_path, head_shapes
 from mazejax.networks.initializers import initializer
 from mazejax.spaces.base import Space
 from mazejax.spaces.mapper import DistributionMapper
@@ -52,8 +52,8 @@ class ActionHeadBlock(Block):
             self.probabilities,
             name="head",
         )
-        parameters = head(x)
-        return tuple(_at(parameters, key) for key in head_shapes(self.action_space, self.mapper))
+        parameters = {"/".join(path): values for path, values in by_path(head(x)).items()}
+        return tuple(parameters[key] for key in head_shapes(self.action_space, self.mapper))
 
 
 class ValueHeadBlock(Block):
@@ -65,12 +65,3 @@ class ValueHeadBlock(Block):
     def forward(self, x: Array) -> Array:
         """[...]."""
         return ValueHead(name="head")(x)
-
-
-def _at(nested: dict, key: str) -> Array:
-    for name, inner in nested.items():
-        if key == name:
-            return inner
-        if key.startswith(f"{name}/") and isinstance(inner, dict):
-            return _at(inner, key.removeprefix(f"{name}/"))
-    raise KeyError(key)

@@ -19,6 +19,7 @@ from mazejax.networks.blocks.checks import (
     check_axis,
     check_hashable,
     check_integers,
+    one_for_each_key,
     set_in_ndims,
 )
 from mazejax.types import Array
@@ -228,14 +229,7 @@ class FunctionalBlock(Block):
 
     def forward(self, *inputs: Array) -> tuple[Array, ...]:
         """What the function returns, in the order of `out_keys`."""
-        outputs = self.function(*inputs)
-        outputs = tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
-        if len(outputs) != len(self.out_keys):
-            raise ConfigError(
-                f"{self.label}: the function returned {len(outputs)} arrays, expected "
-                f"{len(self.out_keys)}"
-            )
-        return outputs
+        return one_for_each_key(self, self.function(*inputs), "function")
 
 
 def _sum_of_products(inputs: tuple[Array, ...], batch: tuple, owns: list[tuple]) -> Array:
