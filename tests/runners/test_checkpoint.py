@@ -228,8 +228,10 @@ def test_saving_leaves_no_threads_and_no_open_files_behind(tmp_path):
 
     if not pathlib.Path("/proc/self/fd").exists():
         pytest.skip("open files cannot be counted here")
-    first = [once() for _ in range(3)][-1]
-    assert [once() for _ in range(5)][-1] <= first
+    before = [once() for _ in range(3)][-1]
+    after = [once() for _ in range(5)][-1]
+    # One leak per save would be five; others in this process may open one at any time.
+    assert all(late - early < 5 for early, late in zip(before, after, strict=True))
 
 
 # --- what does not fit --------------------------------------------------------------
