@@ -14,6 +14,7 @@ import numpy as np
 from mazejax.base import Pytree, is_concrete
 from mazejax.envs.structured import agent_axis, count_agents
 from mazejax.errors import EnvError
+from mazejax.events.kpi import KPICalculator
 from mazejax.spaces.base import Space
 from mazejax.spaces.shapes import check_shapes
 from mazejax.types import SINGLE_ACTOR, ActorID, Array, Key, PyTree, Scene, Step
@@ -132,6 +133,26 @@ class Env(Pytree):
     def actor_active(self, state: PyTree) -> Array:
         """Whether the next actor acts, bool [] or [A]; else its action has no effect."""
         return jnp.ones(agent_axis(self.actor_id(state), self.agent_counts), bool)
+
+    def kpi_calculator(self) -> KPICalculator | None:
+        """What computes the KPIs of an episode; None if there are none."""
+        return None
+
+    def from_maze_state(
+        self, maze_state: PyTree, time: Array | int, substep: int = 0, previous: PyTree = None
+    ) -> PyTree:
+        """The state that stands at a recorded maze state, to be observed as it would have been.
+
+        `time` counts the flat steps before it. Wrappers that remember go on from the
+        `previous` state, made of the maze state one sub-step earlier; None begins an episode.
+        """
+        if substep:
+            raise EnvError(f"{self}: has a single sub-step, got {substep}")
+        return maze_state
+
+    def from_maze_action(self, maze_action: PyTree, state: PyTree) -> PyTree:
+        """The action of the state's next actor that stands for a recorded maze action."""
+        return maze_action
 
     def reset(self, key: Key) -> tuple[PyTree, PyTree]:
         """First observation and state of an episode."""

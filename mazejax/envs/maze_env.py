@@ -15,6 +15,7 @@ from mazejax.envs.core import CoreEnv, CoreStep
 from mazejax.envs.reward import RewardAggregator
 from mazejax.envs.structured import check_schedule, check_step_keys, map_agents
 from mazejax.errors import ConfigError, EnvError
+from mazejax.events.kpi import KPICalculator
 from mazejax.events.log import EventLog
 from mazejax.spaces.base import Space
 from mazejax.spaces.masks import check_mask_spaces
@@ -147,6 +148,26 @@ class MazeEnv(Env):
     def maze_state(self, state: EnvState) -> PyTree:
         """The core env's state."""
         return state.core
+
+    def kpi_calculator(self) -> KPICalculator | None:
+        """The core env's."""
+        return self.core_env.kpi_calculator()
+
+    def from_maze_state(
+        self, maze_state: PyTree, time: Array | int, substep: int = 0, previous: PyTree = None
+    ) -> EnvState:
+        """The core state with its time and its place in the schedule; to be observed only."""
+        return EnvState(core=maze_state, time=jnp.asarray(time, jnp.int32), substep=substep)
+
+    def from_maze_action(self, maze_action: PyTree, state: EnvState) -> PyTree:
+        """By the action conversion of the next actor; of agents at once, maze actions are [A]."""
+        actor = self.actor_id(state)
+        conversion = self._action(actor.step_key)
+
+        def convert(agent: int, maze_action: PyTree) -> PyTree:
+            return conversion.maze_to_space(maze_action)
+
+        return map_agents(convert, actor, self.agent_counts[actor.step_key], maze_action)
 
     def actor_active(self, state: EnvState) -> Array:
         """Whether the next actor acts, bool [] or [A]: false for all once the episode ended."""
