@@ -25,6 +25,7 @@ demo: $(INSTALLED) ## Install mazejax into .venv, train on CartPole-v1 and show 
 
 test: lint ## Install the test tools too, lint, then run the test suite
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m optimized
 
 test-slow: $(INSTALLED_DEV) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow

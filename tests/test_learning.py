@@ -7,6 +7,8 @@ import pytest
 import mazejax
 from mazejax.networks.template import MLPActorCritic
 
+pytestmark = pytest.mark.optimized
+
 
 def test_ppo_solves_cartpole_within_300_000_steps():
     """Median of 5 seeds at least 475, and none below 400.

@@ -26,10 +26,11 @@ from mazejax.algos.base import (
 )
 from mazejax.algos.batch import Batch, Batches
 from mazejax.algos.collect import CollectState, Critics, Episodes
-from mazejax.algos.metrics import Accumulator, Metrics
+from mazejax.algos.metrics import Metrics
 from mazejax.algos.normalize import RewardStatistics
 from mazejax.base import static
 from mazejax.errors import ConfigError
+from mazejax.events.accumulator import Accumulator
 from mazejax.networks.policy import PolicyOutput
 from mazejax.networks.template import MLPActorCritic, NetworkTemplate
 from mazejax.types import Array, Key, PyTree, Rollout

@@ -18,7 +18,7 @@ import optax
 from mazejax import random
 from mazejax.algos import acting, devices
 from mazejax.algos.collect import CollectState, Episodes, Policies, run_episodes
-from mazejax.algos.metrics import Accumulator, Metrics
+from mazejax.algos.metrics import Metrics
 from mazejax.algos.normalize import RewardStatistics
 from mazejax.base import Pytree, is_concrete, static
 from mazejax.envs.base import Env
@@ -26,6 +26,7 @@ from mazejax.envs.reset import check_strategy
 from mazejax.envs.reset_params import ResetParams
 from mazejax.envs.vector import VectorEnv
 from mazejax.errors import ConfigError, did_you_mean
+from mazejax.events.accumulator import Accumulator
 from mazejax.networks.template import NetworkTemplate
 from mazejax.types import Array, Key, PyTree, Rollout
 

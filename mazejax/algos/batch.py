@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from mazejax.algos import credit, losses
-from mazejax.algos.metrics import Accumulator, Metrics
+from mazejax.algos.metrics import Metrics
 from mazejax.algos.returns import explained_variance
+from mazejax.events.accumulator import Accumulator
 from mazejax.networks.policy import ActorCritic, AgentActorCritics
 from mazejax.types import ActorID, Array, PyTree, Rollout, Transition
 

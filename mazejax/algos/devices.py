@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mazejax.algos.metrics import Accumulator, Metrics
+from mazejax.algos.metrics import Metrics
 from mazejax.errors import ConfigError
+from mazejax.events.accumulator import Accumulator
 from mazejax.types import PyTree
 
 if TYPE_CHECKING:

@@ -34,9 +34,10 @@ from mazejax.algos.collect import (
     Policies,
     watch_episodes,
 )
-from mazejax.algos.metrics import Accumulator, Metrics
+from mazejax.algos.metrics import Metrics
 from mazejax.base import static
 from mazejax.errors import ConfigError
+from mazejax.events.accumulator import Accumulator
 from mazejax.networks.normalization import RunningStatistics
 from mazejax.networks.policy import STATISTICS
 from mazejax.networks.template import MLPPolicy, NetworkTemplate

@@ -10,7 +10,7 @@ from typing import Any, Self
 import jax.numpy as jnp
 import numpy as np
 
-from mazejax.base import Pytree
+from mazejax.base import Pytree, static
 from mazejax.errors import EnvError, did_you_mean
 from mazejax.events.topic import Event, Topic
 from mazejax.types import Array
@@ -50,6 +50,8 @@ class EventLog(Pytree):
 
     firings: dict[str, Firings]
     """By `Topic.event`."""
+    events: tuple[Event, ...] = static(default=())
+    """What may be fired, by name: for statistics, which follow from the declarations."""
 
     @classmethod
     def empty(cls, *events: Event | type[Topic]) -> Self:
@@ -62,7 +64,10 @@ class EventLog(Pytree):
                         f"event {event.id}: two topics of one name declare it differently; "
                         f"rename one of them"
                     )
-        return cls({name: _nothing(event) for name, event in declared.items()})
+        return cls(
+            {name: _nothing(event) for name, event in declared.items()},
+            tuple(declared[name] for name in sorted(declared)),
+        )
 
     def fire(self, event: Event, when: Array | bool = True, **attributes: Any) -> Self:
         """The log after the event was fired once, if `when` [] holds."""
@@ -90,16 +95,15 @@ class EventLog(Pytree):
                     f"let the log of every step begin with the same events"
                 )
             merged[name] = _concatenated(first, merged[name])
-        return type(self)(merged)
+        return later.replace(firings=merged)
 
     def keep_where(self, condition: Array) -> Self:
         """This log where the condition [] holds, else an empty one."""
-        return type(self)(
-            {
-                name: Firings(jnp.where(condition, f.count, 0), f.attributes)
-                for name, f in self.firings.items()
-            }
-        )
+        firings = {
+            name: Firings(jnp.where(condition, f.count, 0), f.attributes)
+            for name, f in self.firings.items()
+        }
+        return self.replace(firings=firings)
 
     def count(self, event: Event) -> Array:
         """How often the event was fired, int32 []."""
@@ -115,7 +119,7 @@ class EventLog(Pytree):
         return self.firings[event.id]
 
     def _with(self, event: Event, firings: Firings) -> Self:
-        return type(self)({**self.firings, event.id: firings})
+        return self.replace(firings={**self.firings, event.id: firings})
 
 
 def _nothing(event: Event) -> Firings:

@@ -10,7 +10,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from mazejax.errors import ConfigError
+from mazejax.errors import ConfigError, did_you_mean
+from mazejax.events.levels import Statistic, by_default, resolved
+
+PLOTS = ("histogram", "relative_bars", "binary_bars", "violin")
+"""How a distribution may be drawn."""
 
 _ARGUMENTS_OF_FIRE = ("self", "event", "when")
 
@@ -20,6 +24,21 @@ class Attribute(NamedTuple):
 
     shape: tuple[int, ...] = ()
     dtype: str = "float32"
+    categories: int | tuple[str, ...] | None = None
+    """How many values an integer has, from 0 on, or what they are called; needed to group by it."""
+    bounds: tuple[float, float] | None = None
+    """Between which values a number lies, for histograms; None where that is not known."""
+
+    @property
+    def num_categories(self) -> int | None:
+        """How many categories there are; None if it has none."""
+        return self.categories if self.categories is None else len(self.labels)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the categories are called."""
+        named = self.categories
+        return tuple(map(str, range(named or 0))) if not isinstance(named, tuple) else named
 
 
 class Event:
@@ -27,7 +46,9 @@ class Event:
 
     `attributes` are what each firing says; an event without attributes is only counted.
     `capacity` is how many firings of one sub-step keep their attributes; further ones
-    are counted as lost.
+    are counted as lost. `group_by` names the attributes whose values keep statistics apart,
+    `statistics` what becomes of the event in steps, episodes and epochs (without any, how
+    often it was fired and the means of its scalars), `plot` how its histograms are drawn.
     """
 
     topic: str = ""
@@ -40,14 +61,28 @@ class Event:
         description: str,
         attributes: Mapping[str, Attribute] | None = None,
         capacity: int = 1,
+        *,
+        group_by: str | tuple[str, ...] = (),
+        statistics: tuple[Statistic, ...] | None = None,
+        plot: str = "histogram",
+        labels: tuple[str, ...] = (),
     ) -> None:
         self.description = description
         self.attributes = dict(attributes or {})
         self.capacity = capacity
+        self.group_by = (group_by,) if isinstance(group_by, str) else tuple(group_by)
+        self.plot = plot
+        self.labels = labels
+        """Groups that it belongs to as a whole, before those of its attributes."""
         if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
             raise ConfigError(f"Event capacity: must be a positive integer, got {capacity!r}")
         for name, attribute in self.attributes.items():
             _check_attribute(name, attribute)
+        for name in self.group_by:
+            _check_group(name, self.attributes)
+        if plot not in PLOTS:
+            raise ConfigError(f"Event plot: unknown {plot!r}; {did_you_mean(str(plot), PLOTS)}")
+        self.statistics = self._resolved(statistics)
 
     def __set_name__(self, owner: type, name: str) -> None:
         if not self.name:  # the topic that declares it names it, others may list it too
@@ -55,10 +90,30 @@ class Event:
 
     @property
     def id(self) -> str:
-        """`Topic.event`, as in logs and tables."""
-        return f"{self.topic}.{self.name}"
+        """`Topic.event`, as in logs and tables, with its labels behind."""
+        return "/".join((f"{self.topic}.{self.name}", *self.labels))
+
+    @property
+    def num_groups(self) -> tuple[int, ...]:
+        """Categories of each attribute of `group_by`."""
+        return tuple(self.attributes[name].num_categories or 0 for name in self.group_by)
+
+    def labelled(self, *labels: str, **changes: Any) -> "Event":
+        """This event once more, for what the labels say; `changes` are arguments of `Event`."""
+        arguments = {
+            "attributes": self.attributes,
+            "capacity": self.capacity,
+            "group_by": self.group_by,
+            "statistics": self.statistics,
+            "plot": self.plot,
+        }
+        event = Event(self.description, labels=labels, **{**arguments, **changes})
+        event.topic, event.name = self.topic, self.name
+        return event
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         return isinstance(other, Event) and self._token() == other._token()
 
     def __hash__(self) -> int:
@@ -68,15 +123,29 @@ class Event:
         return self.id
 
     def _token(self) -> tuple:
-        return self.id, tuple(sorted(self.attributes.items())), self.capacity
+        attributes = tuple(sorted(self.attributes.items()))
+        return self.id, attributes, self.capacity, self.group_by, self.statistics, self.plot
+
+    def _resolved(self, statistics: tuple[Statistic, ...] | None) -> tuple[Statistic, ...]:
+        attributes = {k: a for k, a in self.attributes.items() if k not in self.group_by}
+        if statistics is None:
+            statistics = by_default({name: a.shape for name, a in attributes.items()})
+        return resolved(statistics, tuple(attributes), self.group_by, "Event statistics")
 
 
 class Topic:
     """Base of topics: a class whose attributes are `Event`s.
 
     class InventoryEvents(Topic):
-        piece_discarded = Event("The oldest piece was thrown away.",
-                                {"piece": Attribute((2,), "int32")})
+        piece_discarded = Event(
+            "The oldest piece was thrown away.",
+            {"piece": Attribute((2,), "int32")},
+            statistics=(
+                step_stats("count"),
+                episode_stats("sum"),
+                epoch_stats("mean", output="mean_episode_total"),
+            ),
+        )
     """
 
     events: ClassVar[tuple[Event, ...]] = ()
@@ -112,4 +181,20 @@ def _check_attribute(name: Any, attribute: Any) -> None:
         raise ConfigError(
             f"{where}: expected bool, an integer or a float of at most 32 bits as dtype, "
             f"got {attribute.dtype!r}"
+        )
+    if attribute.categories is not None and dtype.kind not in "iu":
+        raise ConfigError(f"{where}: categories are integers from 0 on, got {attribute.dtype!r}")
+    if attribute.bounds is not None and not attribute.bounds[0] < attribute.bounds[1]:
+        raise ConfigError(f"{where}: bounds: expected (low, high), got {attribute.bounds!r}")
+
+
+def _check_group(name: str, attributes: Mapping[str, Attribute]) -> None:
+    where = f"Event group_by {name!r}"
+    if name not in attributes:
+        raise ConfigError(f"{where}: is no attribute; {did_you_mean(str(name), attributes)}")
+    attribute = attributes[name]
+    if attribute.shape != () or attribute.num_categories is None:
+        raise ConfigError(
+            f"{where}: groups are those of one integer with known categories, such as "
+            f"Attribute((), 'int32', categories=3); got {attribute!r}"
         )

@@ -16,7 +16,8 @@ from mazejax import random
 from mazejax.algos import devices
 from mazejax.algos.base import Algorithm, TrainState
 from mazejax.algos.collect import Episodes
-from mazejax.algos.metrics import Accumulator, Metrics
+from mazejax.algos.metrics import Metrics
+from mazejax.events.accumulator import Accumulator
 from mazejax.types import Key, PyTree
 
 MAX_UPDATES = 256

@@ -373,7 +373,10 @@ def _like(bound: Any, shape: tuple[int, ...]) -> Any:
 def _clip(value: "Array", low: Any, high: Any) -> "Array":
     import jax.numpy as jnp
 
-    return jnp.clip(value, _like(low, value.shape), _like(high, value.shape))
+    low, high = _like(low, value.shape), _like(high, value.shape)
+    if value.dtype == bool:  # which not every backend of XLA can clamp
+        return (value | low) & high
+    return jnp.clip(value, low, high)
 
 
 def _bounds_within(low: Any, high: Any, dtype: Any) -> tuple[Any, Any]:

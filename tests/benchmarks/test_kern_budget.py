@@ -5,6 +5,8 @@ import pytest
 
 from benchmarks import kern_budget
 
+pytestmark = pytest.mark.optimized
+
 # Another version of XLA fuses otherwise.
 SLACK = 1.1 if jax.__version__.startswith("0.10.") else 1.5
 

@@ -72,6 +72,7 @@ def test_a_learner_without_the_settings_of_the_experiment_is_refused():
         composed("experiment=cartpole_es", "algorithm=ppo")
 
 
+@pytest.mark.optimized
 def test_the_job_shop_experiment_finds_a_schedule_near_the_optimum():
     ppo = learning.algorithm_of("job_shop")
 

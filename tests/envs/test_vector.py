@@ -56,6 +56,7 @@ def first_rows(trajectory, num):
 # --- sameness -------------------------------------------------------------------------
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", ENVS)
 @pytest.mark.parametrize("num_envs", [1, 5, 8, 64])
 def test_all_exact_strategies_give_the_same_bits(name, num_envs):
@@ -64,6 +65,7 @@ def test_all_exact_strategies_give_the_same_bits(name, num_envs):
     assert always[1].done.any() and not always[1].done.all()
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", ENVS)
 @pytest.mark.parametrize("num_envs", [1, 5, 8])
 def test_an_env_does_not_depend_on_how_many_stand_beside_it(name, num_envs):

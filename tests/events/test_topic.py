@@ -22,7 +22,10 @@ def test_a_topic_lists_its_events_in_the_order_of_declaration():
     ]
     assert repr(StockEvents.sold) == "StockEvents.sold"
     assert StockEvents.sold.capacity == 3 and StockEvents.empty.capacity == 1
-    assert StockEvents.arrived.attributes == {"weight": ((), "float32"), "place": ((2,), "int16")}
+    assert StockEvents.arrived.attributes == {
+        "weight": Attribute((), "float32"),
+        "place": Attribute((2,), "int16"),
+    }
     assert Topic.events == ()
 
 

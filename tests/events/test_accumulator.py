@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mazejax.algos import metrics
-from mazejax.algos.metrics import Accumulator
+from mazejax.events.accumulator import Accumulator
 
 SIZE = 24
 

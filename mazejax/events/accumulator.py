@@ -1,0 +1,75 @@
+"""Bounded summaries of numbers: count, mean, spread and extremes, never per-step arrays.
+
+Accumulators merge exactly (Chan, Golub and LeVeque, 1979), in the compiled loop and on
+the host alike. What did not happen has count 0 and is absent when read, not 0.
+"""
+
+from typing import Self
+
+import jax.numpy as jnp
+
+from mazejax.base import Pytree
+from mazejax.types import Array
+
+
+class Accumulator(Pytree):
+    """Summary of a stream of numbers; the scalars may carry leading axes, one summary each."""
+
+    count: Array
+    """int32."""
+    mean: Array
+    """float32."""
+    m2: Array
+    """Sum of squared differences from the mean, float32."""
+    min: Array
+    """float32, inf when empty."""
+    max: Array
+    """float32, -inf when empty."""
+
+    @classmethod
+    def of(cls, values: Array, where: Array | None = None, axis: int | None = None) -> Self:
+        """Summary of all the values, any shape; with a mask of that shape, of the true ones.
+
+        With an axis a summary for each entry of the others.
+        """
+        values = jnp.asarray(values, jnp.float32)
+        where = jnp.ones(values.shape, bool) if where is None else where
+        count = jnp.sum(where, axis, dtype=jnp.int32)
+        at_least_one = jnp.maximum(count, 1)
+        rough = jnp.sum(jnp.where(where, values, 0.0), axis) / at_least_one
+        along = rough if axis is None else jnp.expand_dims(rough, axis)
+        # The rough mean of large numbers is off by rounding: what is left of it is taken out.
+        rest = jnp.where(where, values - along, 0.0)
+        offset = jnp.sum(rest, axis) / at_least_one
+        return cls(
+            count=count,
+            mean=rough + offset,
+            m2=jnp.maximum(jnp.sum(jnp.square(rest), axis) - count * jnp.square(offset), 0.0),
+            min=jnp.min(values, axis, initial=jnp.inf, where=where),
+            max=jnp.max(values, axis, initial=-jnp.inf, where=where),
+        )
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...] = ()) -> Self:
+        """Summaries of nothing."""
+        nothing = jnp.zeros(shape, jnp.float32)
+        return cls(
+            count=jnp.zeros(shape, jnp.int32),
+            mean=nothing,
+            m2=nothing,
+            min=nothing + jnp.inf,
+            max=nothing - jnp.inf,
+        )
+
+    def merge(self, other: Self) -> Self:
+        """Summary of both streams."""
+        count = self.count + other.count
+        share = other.count / jnp.maximum(count, 1)
+        delta = other.mean - self.mean
+        return type(self)(
+            count=count,
+            mean=self.mean + delta * share,
+            m2=self.m2 + other.m2 + jnp.square(delta) * self.count * share,
+            min=jnp.minimum(self.min, other.min),
+            max=jnp.maximum(self.max, other.max),
+        )

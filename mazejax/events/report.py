@@ -1,0 +1,155 @@
+"""Statistics as people and files read them: numbers and distributions by tag, on the host.
+
+A tag is `PREFIX_Topic/event/output/group`, as in Maze, so it sorts by topic in TensorBoard
+and tables. What did not happen has no tag.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mazejax.events.accumulator import Accumulator
+from mazejax.events.distribution import Distribution
+from mazejax.events.epoch import EventSummary
+from mazejax.events.levels import OF_EPOCHS, Statistic
+from mazejax.events.plan import Source, histogram_bins, plan_of
+
+_SHARES = {"quantile_25": 0.25, "median": 0.5, "quantile_75": 0.75}
+
+
+class Report(NamedTuple):
+    """What is written of an epoch."""
+
+    scalars: dict[str, float]
+    distributions: dict[str, Distribution]
+
+
+def merge_summaries(rows: Iterable[Mapping[str, Any]]) -> dict[str, EventSummary]:
+    """The event summaries of several rows of metrics as one row, in float64; others are left out.
+
+    Rows hold NumPy arrays.
+    """
+    found: dict[str, list[EventSummary]] = {}
+    for row in rows:
+        for name, summary in row.items():
+            if isinstance(summary, EventSummary):
+                found.setdefault(name, []).append(summary)
+    return {name: _merged(parts) for name, parts in found.items()}
+
+
+def report(
+    prefix: str, summaries: Mapping[str, EventSummary], totals: dict[str, float] | None = None
+) -> Report:
+    """All statistics of an epoch by tag.
+
+    `totals` holds what is cumulative: it is added to, and all of it is reported, also where
+    nothing happened.
+    """
+    scalars: dict[str, float] = {}
+    distributions: dict[str, Distribution] = {}
+    totals = {} if totals is None else totals
+    for summary in summaries.values():
+        for tag, line, value in _values(prefix, summary):
+            if isinstance(value, Distribution):
+                distributions[tag] = value
+            elif line.cumulative:
+                totals[tag] = totals.get(tag, 0.0) + value
+            else:
+                scalars[tag] = value
+    return Report(
+        scalars | {t: v for t, v in totals.items() if t.startswith(prefix)}, distributions
+    )
+
+
+def _values(
+    prefix: str, summary: EventSummary
+) -> Iterator[tuple[str, Statistic, float | Distribution]]:
+    """(tag, statistic, value) of everything that is there."""
+    event = summary.event
+    source = next(s for s in plan_of(event).epoch if s.name == summary.source)
+    for line in source.lines:
+        parts = [f"{prefix}_{event.topic}", event.name]
+        if line.output != "histogram":
+            parts.append(str(line.output))
+        for cell, labels in _cells(summary, source):
+            tag = "/".join((*parts, *event.labels, *labels))
+            if line.reducer == "histogram":
+                drawn = _distribution(summary, source, cell)
+                if drawn.total:
+                    yield tag, line, drawn
+                continue
+            for index, value in _numbers(summary, source, line, cell):
+                yield "/".join((tag, *map(str, index))), line, value
+
+
+def _cells(summary: EventSummary, source: Source) -> Iterator[tuple[tuple[int, ...], list[str]]]:
+    """Each combination of groups, as index and in words."""
+    labels = [summary.event.attributes[group].labels for group in source.groups]
+    for cell in itertools.product(*(range(len(names)) for names in labels)):
+        yield cell, [names[i] for names, i in zip(labels, cell, strict=True)]
+
+
+def _numbers(
+    summary: EventSummary, source: Source, line: Statistic, cell: tuple[int, ...]
+) -> Iterator[tuple[tuple[int, ...], float]]:
+    """The entries of a value that is there, each with its index."""
+    if line.reducer in OF_EPOCHS:
+        if summary.histogram is None or not summary.histogram[cell].sum():
+            return
+        value = _distribution(summary, source, cell).quantile(_SHARES[line.reducer])
+    else:
+        if not np.any(summary.moments.count[cell]):
+            return
+        value = np.asarray(_moment(summary, line.reducer)[cell])
+    for index in np.ndindex(value.shape):
+        yield index, float(value[index])
+
+
+def _moment(summary: EventSummary, reducer: str) -> Any:
+    moments = summary.moments
+    if reducer == "sum":
+        return moments.mean * moments.count if summary.total is None else summary.total
+    if reducer == "std":
+        return np.sqrt(moments.m2 / np.maximum(moments.count, 1))
+    return summary.last if reducer == "last" else getattr(moments, reducer)
+
+
+def _distribution(summary: EventSummary, source: Source, cell: tuple[int, ...]) -> Distribution:
+    counts = np.asarray(summary.histogram, np.float64)[cell]
+    counts = counts if counts.ndim == 1 else counts.reshape(-1, counts.shape[-1])
+    edges = histogram_bins(summary.event, "epoch", source).edges
+    return Distribution(counts, edges, summary.event.plot)
+
+
+def _merged(parts: list[EventSummary]) -> EventSummary:
+    """One summary of several, by Chan's rule."""
+    counts = np.stack([np.asarray(part.moments.count, np.float64) for part in parts])
+    means = np.stack([np.asarray(part.moments.mean, np.float64) for part in parts])
+    count = counts.sum(axis=0)
+    mean = (counts * means).sum(axis=0) / np.maximum(count, 1)
+    spread = sum(np.asarray(part.moments.m2, np.float64) for part in parts)
+    moments: Any = Accumulator(
+        count=count,  # type: ignore[arg-type]
+        mean=mean,
+        m2=spread + (counts * (means - mean) ** 2).sum(axis=0),  # type: ignore[arg-type]
+        min=np.min([part.moments.min for part in parts], axis=0),
+        max=np.max([part.moments.max for part in parts], axis=0),
+    )
+    last = parts[0].last
+    for part in parts[1:]:
+        if last is not None:
+            last = np.where(part.moments.count > 0, part.last, last)  # type: ignore[call-overload,assignment]
+    return EventSummary(
+        event=parts[0].event,
+        source=parts[0].source,
+        moments=moments,
+        total=_sum([part.total for part in parts]),
+        last=last,
+        histogram=_sum([part.histogram for part in parts]),
+    )
+
+
+def _sum(parts: list[Any]) -> Any:
+    return None if parts[0] is None else sum(np.asarray(part, np.float64) for part in parts)
