@@ -89,7 +89,8 @@ def policy(
         else:
             action = _draw(output.distribution, keys)
         log_prob = output.distribution.log_prob(action)
-        return Acted(action, network.to_env(action), log_prob, output.value, carry)
+        entropy = output.distribution.entropy()
+        return Acted(action, network.to_env(action), log_prob, output.value, carry, entropy)
 
     return act
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from mazejax import random
-from mazejax.algos import acting, batch, losses, minibatch
+from mazejax.algos import acting, batch, events, losses, minibatch
 from mazejax.algos import collect as collecting
 from mazejax.algos.base import (
     Algorithm,
@@ -126,8 +126,9 @@ class ActorCriticAlgorithm(Algorithm):
         """Fresh weights and freshly reset envs."""
         key = random.as_key(key)
         envs_key, carry = random.stream(key, "envs"), self.initial_carry(self.num_envs)
+        keep = events.to_keep(self.vector_env, self.statistics)
         return self.init_learner(key).replace(
-            collect=collecting.start(self.vector_env, envs_key, carry)
+            collect=collecting.start(self.vector_env, envs_key, carry, keep)
         )
 
     def init_learner(self, key: Key) -> TrainState:

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from mazejax import random
-from mazejax.algos import acting, devices
+from mazejax.algos import acting, devices, events
 from mazejax.algos.collect import CollectState, Episodes, Policies, run_episodes
 from mazejax.algos.metrics import Metrics
 from mazejax.algos.normalize import RewardStatistics
@@ -105,6 +105,8 @@ class Algorithm(Pytree):
     axis_name: str | None = static(default=None, metadata={"config": False})
     """Mesh axis of a `shard_map` of one's own around `update`; all sizes, `total_steps` too, are
     then those of one device."""
+    statistics: str = static(default="all")
+    """Whose events become statistics: `all`, those of the `env`, or `none`."""
     network: NetworkTemplate | None = None
     """Template of the network, built for each step key; None where policies are something else."""
 
@@ -225,7 +227,8 @@ class Algorithm(Pytree):
     ) -> Episodes:
         """One episode each in `num_episodes` fresh envs, [num_episodes].
 
-        An episode that does not end within `max_steps` has `ended` false.
+        An episode that does not end within `max_steps` has `ended` false and is not in the
+        statistics of events.
         """
         env = VectorEnv(self.env, num_episodes, self.auto_reset)
         policies = self.policies(variables, deterministic)
@@ -235,6 +238,7 @@ class Algorithm(Pytree):
             random.stream(random.as_key(key), "evaluation"),
             max_steps,
             self.initial_carry(num_episodes),
+            events.to_keep(env, self.statistics),
         )
 
     def validate(self) -> None:
@@ -244,6 +248,7 @@ class Algorithm(Pytree):
         check_positive_integers(self, "total_steps", "num_envs", "num_devices")
         check_strategy(self.auto_reset)
         check_choice(self, "network_per", _NETWORK_PER)
+        check_choice(self, "statistics", events.LEVELS)
         if self.num_devices > 1 and self.axis_name is not None:
             raise ConfigError(
                 "axis_name: is for a shard_map of one's own, num_devices makes one; set one of them"
@@ -259,10 +264,16 @@ def update_key(state: TrainState, name: str) -> Key:
 
 
 def episode_metrics(episodes: Episodes) -> Metrics:
-    """Return and length of the episodes that ended; absent when none did."""
+    """Return and length of the episodes that ended, and statistics of their events.
+
+    Absent when none did.
+    """
+    ended, returns, lengths = episodes.ended, episodes.returns, episodes.lengths
     return {
-        "train/episode_return": Accumulator.of(episodes.returns, episodes.ended),
-        "train/episode_length": Accumulator.of(episodes.lengths, episodes.ended),
+        "train/episode_return": Accumulator.of(returns, ended),
+        "train/episode_length": Accumulator.of(lengths, ended),
+        **events.of_rewards(ended, returns, lengths),
+        **(episodes.statistics or {}),
     }
 
 

@@ -12,10 +12,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mazejax.algos import events
 from mazejax.base import Pytree
 from mazejax.envs.base import select
 from mazejax.envs.structured import flat_reward
 from mazejax.envs.vector import VectorEnv, VectorState
+from mazejax.events.epoch import EpochStatistics, EventSummary
+from mazejax.events.statistics import EpisodeStatistics
+from mazejax.events.topic import Event
 from mazejax.types import ActorID, Array, Key, PyTree, Rollout, Transition
 
 
@@ -32,6 +36,8 @@ class Acted(NamedTuple):
     """[N] float32."""
     carry: PyTree
     """The policy's memory after it acted, [N, ...]."""
+    entropy: Array | None = None
+    """Of the distribution that the action is from, [N] float32, where it is known."""
 
 
 Act = Callable[[Key, PyTree, PyTree], Acted]
@@ -59,6 +65,8 @@ class CollectState(Pytree):
     """Reward so far in each running episode, [N] float32."""
     episode_length: Array
     """Flat steps so far in each running episode, [N] int32."""
+    statistics: EpisodeStatistics | None = None
+    """Of the events of each running episode, [N]; None where none are kept."""
 
 
 class Episodes(Pytree):
@@ -70,6 +78,8 @@ class Episodes(Pytree):
     """Sum of the rewards of the episode so far, over sub-steps and agents, float32."""
     lengths: Array
     """Flat steps of the episode so far, int32."""
+    statistics: dict[str, EventSummary] | None = None
+    """Of the events of all episodes that ended, where they are kept."""
 
 
 class FlatStep(NamedTuple):
@@ -83,14 +93,24 @@ class FlatStep(NamedTuple):
     """What each actor would see before the reset, by sub-step."""
     final_carry: tuple[PyTree, ...]
     """Memory before the reset, by sub-step."""
+    end: events.EpisodeEnd | None
+    """Statistics and states before the reset, where statistics are kept."""
 
 
 Watch = Callable[[PyTree, FlatStep, Array], PyTree]
 """(what was seen before, a flat step, which envs [N] count) -> what was seen."""
 
 
-def start(env: VectorEnv, key: Key, carry: tuple[PyTree, ...] | None = None) -> CollectState:
-    """Reset the envs; the carry is what the policies begin each episode with, by sub-step."""
+def start(
+    env: VectorEnv,
+    key: Key,
+    carry: tuple[PyTree, ...] | None = None,
+    keep: tuple[Event, ...] = (),
+) -> CollectState:
+    """Reset the envs; the carry is what the policies begin each episode with, by sub-step.
+
+    Statistics are kept of the events of `keep`, as `algos.events.to_keep` lists them.
+    """
     obs, envs = env.reset(key)
     return CollectState(
         envs=envs,
@@ -98,6 +118,7 @@ def start(env: VectorEnv, key: Key, carry: tuple[PyTree, ...] | None = None) -> 
         carry=_no_memory(env) if carry is None else carry,
         episode_return=jnp.zeros(env.num_envs, jnp.float32),
         episode_length=jnp.zeros(env.num_envs, jnp.int32),
+        statistics=events.start(env, keep) if keep else None,
     )
 
 
@@ -122,15 +143,16 @@ def collect(
         each = zip(actors, obs, carry, strict=True)
         return tuple(critics[actor](o, c) for actor, o, c in each)
 
-    def one_step(state: CollectState, _: None) -> tuple[CollectState, tuple]:
-        state, now = step(env, policies, state, initial_carry)
+    def one_step(loop: tuple, _: None) -> tuple[tuple, tuple]:
+        state, now = step(env, policies, loop[0], initial_carry)
         ends = now.transitions[actors[0].step_key]
         bootstrap = ends.truncated & ~ends.terminated
         final_value = values_where(values, bootstrap, now.final_obs, now.final_carry)
-        return state, (now.transitions, final_value, now.episodes)
+        epoch = _add_ended(env, loop[1], now, now.episodes.ended)
+        return (state, epoch), (now.transitions, final_value, now.episodes)
 
-    state, (transitions, final_value, episodes) = jax.lax.scan(
-        one_step, state, None, length=num_steps
+    (state, epoch), (transitions, final_value, episodes) = jax.lax.scan(
+        one_step, (state, _start_epoch(env, state)), None, length=num_steps
     )
     seen = (state.obs, *(env.observe_as(state.envs, i) for i in range(1, len(actors))))
     last = by_step_key(actors, values(seen, state.carry))
@@ -139,7 +161,7 @@ def collect(
         key: _next_value(steps, finals[key], last[key]) for key, steps in transitions.items()
     }
     memory = {} if initial_carry is None else by_step_key(actors, before)
-    return state, Rollout(transitions, next_value, memory), episodes
+    return state, Rollout(transitions, next_value, memory), _with_statistics(episodes, epoch)
 
 
 def step(
@@ -151,12 +173,14 @@ def step(
     """One flat step of every env: each actor of the schedule observes, acts and is stepped."""
     envs, obs, carries, taken = state.envs, state.obs, [], []
     rewards: list[Array] = []
+    fired: list[Any] = []
     info: dict[str, PyTree] = {}
     for actor, carry in zip(env.actors, state.carry, strict=True):
         acted = policies[actor](_policy_keys(env, envs, actor), obs, carry)
         active = env.actor_active(envs) if env.has_inactive_actors else None
-        stepped = env.step(envs, acted.env_action)
+        stepped, end = env.step_and_end(envs, acted.env_action)
         taken.append((obs, acted, active, stepped.info.get("actor_done")))
+        fired.append((actor, stepped.info, acted.value, acted.entropy, active))
         rewards.append(stepped.reward)
         carries.append(acted.carry)
         envs, obs, info = stepped.state, stepped.obs, stepped.info
@@ -185,15 +209,21 @@ def step(
         lengths=state.episode_length + 1,
     )
     fresh = _no_memory(env) if initial_carry is None else initial_carry
+    statistics, ending = state.statistics, None
+    if statistics is not None:
+        statistics = events.add_flat_step(statistics, fired)
+        ending = events.EpisodeEnd(statistics, end)
+        statistics = select(done, events.start(env, statistics.events), statistics)
     new_state = CollectState(
         envs=envs,
         obs=obs,
         carry=select(done, fresh, tuple(carries)),
         episode_return=jnp.where(done, 0.0, episodes.returns),
         episode_length=jnp.where(done, 0, episodes.lengths),
+        statistics=statistics,
     )
     final_obs = info["final_obs"] if len(env.actors) > 1 else (info["final_obs"],)
-    return new_state, FlatStep(transitions, episodes, final_obs, tuple(carries))
+    return new_state, FlatStep(transitions, episodes, final_obs, tuple(carries), ending)
 
 
 def by_step_key(
@@ -240,9 +270,13 @@ def run_episodes(
     key: Key,
     max_steps: int,
     initial_carry: tuple[PyTree, ...] | None = None,
+    keep: tuple[Event, ...] = (),
 ) -> Episodes:
-    """The first episode of every env, [N]; `ended` is false where `max_steps` did not suffice."""
-    return watch_episodes(env, policies, key, max_steps, initial_carry)[0]
+    """The first episode of every env, [N]; `ended` is false where `max_steps` did not suffice.
+
+    Statistics of the events of `keep` are those of the episodes that ended.
+    """
+    return watch_episodes(env, policies, key, max_steps, initial_carry, keep=keep)[0]
 
 
 def watch_episodes(
@@ -253,6 +287,7 @@ def watch_episodes(
     initial_carry: tuple[PyTree, ...] | None = None,
     watch: Watch | None = None,
     seen: PyTree = (),
+    keep: tuple[Event, ...] = (),
 ) -> tuple[Episodes, PyTree]:
     """The first episode of every env, as `run_episodes`, and what a watcher makes of them.
 
@@ -260,11 +295,12 @@ def watch_episodes(
     """
 
     def one_step(loop: tuple) -> tuple:
-        time, state, first, seen = loop
+        time, state, first, seen, epoch = loop
         state, now = step(env, policies, state, initial_carry)
         if watch is not None:
             seen = watch(seen, now, ~first.ended)
-        return time + 1, state, select(first.ended, first, now.episodes), seen
+        epoch = _add_ended(env, epoch, now, now.episodes.ended & ~first.ended)
+        return time + 1, state, select(first.ended, first, now.episodes), seen, epoch
 
     def goes_on(loop: tuple) -> Array:
         return (loop[0] < max_steps) & ~loop[2].ended.all()
@@ -274,8 +310,28 @@ def watch_episodes(
         returns=jnp.zeros(env.num_envs, jnp.float32),
         lengths=jnp.zeros(env.num_envs, jnp.int32),
     )
-    begin = (jnp.zeros((), jnp.int32), start(env, key, initial_carry), nothing, seen)
-    return jax.lax.while_loop(goes_on, one_step, begin)[2:]
+    state = start(env, key, initial_carry, keep)
+    begin = (jnp.zeros((), jnp.int32), state, nothing, seen, _start_epoch(env, state))
+    _, _, episodes, seen, epoch = jax.lax.while_loop(goes_on, one_step, begin)
+    return _with_statistics(episodes, epoch), seen
+
+
+def _start_epoch(env: VectorEnv, state: CollectState) -> EpochStatistics | None:
+    if state.statistics is None:
+        return None
+    return events.start_epoch(env, state.statistics, state.envs)
+
+
+def _add_ended(
+    env: VectorEnv, epoch: EpochStatistics | None, now: FlatStep, ended: Array
+) -> EpochStatistics | None:
+    if epoch is None or now.end is None:
+        return epoch
+    return events.add_episodes(env, epoch, now.end, ended)
+
+
+def _with_statistics(episodes: Episodes, epoch: EpochStatistics | None) -> Episodes:
+    return episodes if epoch is None else episodes.replace(statistics=epoch.summaries())
 
 
 def _no_memory(env: VectorEnv) -> tuple[PyTree, ...]:

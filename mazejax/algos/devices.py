@@ -5,6 +5,8 @@ shuffles its own rows; gradients are averaged once a minibatch and metrics once 
 Nothing of the size of a rollout ever travels.
 """
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -15,7 +17,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mazejax.algos.metrics import Metrics
 from mazejax.errors import ConfigError
 from mazejax.events.accumulator import Accumulator
-from mazejax.types import PyTree
+from mazejax.events.epoch import EventSummary
+from mazejax.events.summary import last_row
+from mazejax.types import Array, PyTree
 
 if TYPE_CHECKING:
     from mazejax.algos.base import Algorithm, TrainState
@@ -76,11 +80,48 @@ def state_specs(state: "TrainState") -> Any:
 
 
 def merge_metrics(metrics: Metrics, axis_name: str) -> Metrics:
-    """The metrics of all devices together, on each of them, in five small messages."""
-    names = list(metrics)
-    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *(metrics[name] for name in names))
-    merged = _merged(stacked, axis_name)
-    return {name: jax.tree.map(lambda x, i=i: x[i], merged) for i, name in enumerate(names)}
+    """The metrics of all devices together, on each of them, in few small messages."""
+    moments = {n: m.moments if isinstance(m, EventSummary) else m for n, m in metrics.items()}
+    shapes = [own.count.shape for own in moments.values()]
+    joined = jax.tree.map(lambda *parts: _joined(parts), *moments.values())
+    parts = jax.tree.map(lambda whole: _split(whole, shapes), _merged(joined, axis_name))
+    merged: Metrics = {
+        name: jax.tree.map(lambda own, i=i: own[i], parts, is_leaf=lambda x: isinstance(x, list))
+        for i, name in enumerate(moments)
+    }
+    summaries = {n: m for n, m in metrics.items() if isinstance(m, EventSummary)}
+    sums = _added({n: (m.total, m.histogram) for n, m in summaries.items()}, axis_name)
+    last = {n: (m.last, m.moments.count > 0) for n, m in summaries.items() if m.last is not None}
+    last = jax.lax.all_gather(last, axis_name)
+    for name, own in summaries.items():
+        total, histogram = sums[name]
+        merged[name] = own.replace(
+            moments=merged[name],
+            total=total,
+            histogram=histogram,
+            last=last_row(*last[name]) if name in last else None,
+        )
+    return merged
+
+
+def _added(counts: PyTree, axis_name: str) -> PyTree:
+    """Sums of int32 arrays over all devices, in one message."""
+    leaves, structure = jax.tree.flatten(counts)
+    if not leaves:
+        return counts
+    total = jax.lax.psum(_joined(leaves), axis_name)
+    return structure.unflatten(_split(total, [leaf.shape for leaf in leaves]))
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    return jnp.concatenate([part.reshape(-1) for part in parts])
+
+
+def _split(whole: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+    """The parts of these shapes that were joined."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    parts = jnp.split(whole, ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _merged(parts: Accumulator, axis_name: str) -> Accumulator:

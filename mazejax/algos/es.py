@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from mazejax.algos import acting
+from mazejax.algos import acting, events
 from mazejax.algos.base import (
     Algorithm,
     TrainState,
@@ -204,6 +204,8 @@ class ES(Algorithm):
         members = jax.vmap(jax.vmap(unravel))(mirrored(center, noise, self.noise_stddev))
         env = self.vector_env.replace(num_envs=self.num_envs // 2)
         key = update_key(state, "episodes")
+        # Members' policies are random changes of one: their thoughts say nothing.
+        keep = events.to_keep(env, "env" if self.statistics == "all" else self.statistics)
         # Counted from nothing: what is known already is merged with it once, afterwards.
         unseen = _statistics_of(state.variables, lambda s: s.replace(count=jnp.zeros_like(s.count)))
 
@@ -211,13 +213,18 @@ class ES(Algorithm):
             policies = self._member_policies(state.variables, weights)
             carry = self.initial_carry(env.num_envs)
             watch = self._watch if self.normalize_obs else None
-            return watch_episodes(env, policies, key, self.max_steps, carry, watch, unseen)
+            return watch_episodes(env, policies, key, self.max_steps, carry, watch, unseen, keep)
 
         # One side after the other: together, a large population leaves the cache, which costs up to
         # half of the speed on a CPU.
         episodes, seen = jax.lax.map(play, members)
         shape = (2, self.population_size // 2, self.episodes_per_member)
-        return jax.tree.map(lambda x: x.reshape(shape), episodes), seen
+        statistics = episodes.statistics and {
+            name: jax.tree.map(lambda x: x[0], own).merge(jax.tree.map(lambda x: x[1], own))
+            for name, own in episodes.statistics.items()
+        }
+        members = jax.tree.map(lambda x: x.reshape(shape), episodes.replace(statistics=None))
+        return members.replace(statistics=statistics), seen
 
     def _watch(self, seen: PyTree, now: FlatStep, running: Array) -> PyTree:
         """The statistics with the observations of a flat step counted in, [N, ...]."""

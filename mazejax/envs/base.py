@@ -120,6 +120,19 @@ class Env(Pytree):
         """Whether `info["actor_rewards"]` tells whose merit each flat step's rewards are."""
         return False
 
+    @property
+    def has_carry_over(self) -> bool:
+        """Whether `carry_over` keeps anything; where not, auto-resets do not ask it."""
+        return False
+
+    def carry_over(self, ended: PyTree, fresh: PyTree) -> PyTree:
+        """The first state of an episode that follows another in the same place, as auto-reset has
+        it: the fresh one, with what outlives episodes taken from the last state of the one before.
+
+        Structure and dtypes are those of the fresh state.
+        """
+        return fresh
+
     def at_substep(self, state: PyTree, substep: int) -> PyTree:
         """The state as if it were the turn of this sub-step's actor: to observe as it would."""
         if substep != self.substep(state):
@@ -137,6 +150,10 @@ class Env(Pytree):
     def kpi_calculator(self) -> KPICalculator | None:
         """What computes the KPIs of an episode; None if there are none."""
         return None
+
+    def noop_action(self, step_key: str) -> PyTree:
+        """One agent's action that changes nothing; EnvError where the env has none."""
+        raise EnvError(f"{self}: has no noop action for step key {step_key!r}; define noop_action")
 
     def from_maze_state(
         self, maze_state: PyTree, time: Array | int, substep: int = 0, previous: PyTree = None

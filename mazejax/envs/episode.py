@@ -17,6 +17,8 @@ from mazejax.envs import keys
 from mazejax.envs.base import Env, check_action
 from mazejax.envs.structured import agent_axis, flat_reward
 from mazejax.errors import EnvError
+from mazejax.events.log import EventLog
+from mazejax.events.statistics import EpisodeStatistics
 from mazejax.spaces.masks import action_masks, sample_masked
 from mazejax.types import ActorID, Array, Key, PyTree
 
@@ -68,6 +70,26 @@ class Episode(Pytree):
     def episode_return(self) -> Array:
         """Sum of all rewards, float32 []."""
         return flat_reward([substep.reward for substep in self.substeps])
+
+    def statistics(self) -> EpisodeStatistics:
+        """Statistics of all events of the episode; of a single one, `vmap` it over several."""
+        found = (substep.info.get("events") for substep in self.substeps)
+        logs = tuple(log for log in found if isinstance(log, EventLog))
+        start = EpisodeStatistics.start(logs[0].events if logs else ())
+
+        def one_flat_step(now: EpisodeStatistics, at: tuple) -> tuple[EpisodeStatistics, None]:
+            time, logs = at
+            return _select(time < self.length, now.add(*logs), now), None
+
+        num_steps = self.substeps[0].reward.shape[0]
+        return jax.lax.scan(one_flat_step, start, (jnp.arange(num_steps), logs))[0]
+
+    def kpis(self, env: Env) -> dict[str, Array]:
+        """KPIs of the episode on this env by name, float32 []; {} if it has none."""
+        calculator = env.kpi_calculator()
+        if calculator is None:
+            return {}
+        return calculator.calculate(self.statistics(), env.maze_state(self.final_state))
 
 
 def play(

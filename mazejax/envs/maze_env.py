@@ -153,6 +153,10 @@ class MazeEnv(Env):
         """The core env's."""
         return self.core_env.kpi_calculator()
 
+    def noop_action(self, step_key: str) -> PyTree:
+        """That of the step key's action conversion."""
+        return self._action(step_key).noop_action()
+
     def from_maze_state(
         self, maze_state: PyTree, time: Array | int, substep: int = 0, previous: PyTree = None
     ) -> EnvState:

@@ -21,6 +21,7 @@ from mazejax.envs.parameters import check_batched, get_leaf, set_leaves
 from mazejax.envs.reset_params import EpisodeEnd, ResetParams
 from mazejax.envs.structured import agent_axis, flat_reward
 from mazejax.errors import ConfigError, EnvError
+from mazejax.events.statistics import EpisodeStatistics
 from mazejax.spaces.base import Space
 from mazejax.types import ActorID, Array, Key, PyTree, Step
 
@@ -156,6 +157,10 @@ class VectorEnv(Pytree):
         each actor of the schedule would see. Before the last sub-step the flags tell that
         the rest of the flat step stands still.
         """
+        return self.step_and_end(state, action)[0]
+
+    def step_and_end(self, state: VectorState, action: PyTree) -> tuple[Step, VectorState]:
+        """`step`, and the state that it led to before any episode began anew."""
         actor = self.actor_id(state)
         check_action(self.action_spaces[actor.step_key], action, self._batch_shape(actor))
         stepped = self._step_states(state, action)
@@ -163,13 +168,14 @@ class VectorEnv(Pytree):
             raise EnvError(
                 f"{self.env}: info['final_obs'] is VectorEnv's to give; rename the env's"
             )
-        new_state, info = state.replace(envs=stepped.state), stepped.info
+        end, info = state.replace(envs=stepped.state), stepped.info
+        new_state = end
         if self.env.substep(stepped.state) == 0:
-            info = {**info, "final_obs": self._final_obs(new_state)}
-            new_state = self._reset_ended(new_state, stepped)
+            info = {**info, "final_obs": self._final_obs(end)}
+            new_state = self._reset_ended(end, stepped)
         elif state.params is not None:
-            new_state = new_state.replace(params=self._earn(state.params, stepped.reward))
-        return Step(
+            new_state = end.replace(params=self._earn(state.params, stepped.reward))
+        step = Step(
             self.observe(new_state),
             new_state,
             stepped.reward,
@@ -177,6 +183,18 @@ class VectorEnv(Pytree):
             stepped.truncated,
             info,
         )
+        return step, end
+
+    def kpis(self, end: VectorState, episodes: EpisodeStatistics) -> dict[str, Array]:
+        """KPIs by name, [N] each, of the running episodes [N] in a state; {} without any."""
+        if self.env.kpi_calculator() is None:
+            return {}
+
+        def calculate(env: Env, own: PyTree, episode: EpisodeStatistics) -> dict[str, Array]:
+            calculator = env.kpi_calculator()
+            return {} if calculator is None else calculator.calculate(episode, env.maze_state(own))
+
+        return self._map_envs(calculate, end, None, end.envs, episodes)
 
     def observe(self, state: VectorState) -> PyTree:
         """Observations [N, ...] of a state, for the actor that acts next."""
@@ -235,9 +253,19 @@ class VectorEnv(Pytree):
         strategy = self.strategy()
         reset_rows = self._pool_rows if strategy == "pool" else self._reset_rows
         envs = reset_strategies.reset_ended(
-            strategy, state.envs, done, lambda rows: reset_rows(state, rows)
+            strategy, state.envs, done, lambda rows: self._next_rows(state, rows, reset_rows)
         )
         return state.replace(envs=envs)
+
+    def _next_rows(self, state: VectorState, rows: Array | None, reset_rows: Any) -> PyTree:
+        """First states of the next episodes, with what the env carries over from those before."""
+        fresh = reset_rows(state, rows)
+        if not self.env.has_carry_over:
+            return fresh
+        ended = jax.tree.map(lambda leaf: _take(leaf, rows), state.envs)
+        return self._map_envs(
+            lambda env, *states: env.carry_over(*states), state, rows, ended, fresh
+        )
 
     def _map_envs(
         self, function: Any, state: VectorState, rows: Array | None, *args: PyTree

@@ -1,4 +1,4 @@
-"""What happens in environments, in the problem's own words."""
+"""What happens in environments, in the problem's own words, and the statistics of it."""
 
 from mazejax._lazy import lazy_names
 
@@ -6,11 +6,16 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "Attribute": "mazejax.events.topic",
-        "EpisodeCounts": "mazejax.events.kpi",
+        "Distribution": "mazejax.events.distribution",
+        "EpisodeStatistics": "mazejax.events.statistics",
+        "EpochStatistics": "mazejax.events.epoch",
         "Event": "mazejax.events.topic",
         "EventLog": "mazejax.events.log",
         "Firings": "mazejax.events.log",
         "KPICalculator": "mazejax.events.kpi",
         "Topic": "mazejax.events.topic",
+        "episode_stats": "mazejax.events.levels",
+        "epoch_stats": "mazejax.events.levels",
+        "step_stats": "mazejax.events.levels",
     },
 )

@@ -5,6 +5,7 @@ the episodes that ended gave. Each line names what it reduces and what comes out
 outputs may come of one input; what did not happen is absent on every level.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from mazejax.errors import ConfigError, did_you_mean
@@ -78,24 +79,15 @@ def epoch_stats(
     return _statistic("epoch", reducer, input, output, group_by, cumulative)
 
 
-def by_default(attributes: dict[str, tuple[int, ...]]) -> tuple[Statistic, ...]:
-    """Statistics of an event that declares none: how often, and the mean of each scalar.
-
-    `attributes` are the shapes of those that form no groups.
-    """
-    lines = [
-        step_stats("count"),
-        episode_stats("sum", "count"),
-        epoch_stats("mean", "count", "mean_episode_total"),
-        epoch_stats("sum", "count", "total"),
-    ]
-    for name, shape in attributes.items():
-        if shape == () and name != "count":
-            lines += [
-                step_stats("mean", name),
-                episode_stats("mean", name),
-                epoch_stats("mean", name, f"mean_{name}"),
-            ]
+def by_default(quantities: Iterable[str]) -> tuple[Statistic, ...]:
+    """Statistics of an event that declares none: how often, and the mean of each quantity."""
+    lines = list(TOTALS)
+    for name in quantities:
+        lines += [
+            step_stats("mean", name),
+            episode_stats("mean", name),
+            epoch_stats("mean", name, f"mean_{name}"),
+        ]
     return tuple(lines)
 
 
@@ -178,3 +170,12 @@ def _suggest(reducer: str, known: tuple[str, ...]) -> str:
     if callable(reducer):
         return f"give its name: {', '.join(known)}; they are computed in the compiled loop"
     return did_you_mean(str(reducer), known)
+
+
+TOTALS = (
+    step_stats("count"),
+    episode_stats("sum", "count"),
+    epoch_stats("mean", "count", "mean_episode_total"),
+    epoch_stats("sum", "count", "total"),
+)
+"""How often an event was fired: in the mean episode in which it was, and in all of them."""

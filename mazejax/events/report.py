@@ -98,7 +98,9 @@ def _numbers(
     if line.reducer in OF_EPOCHS:
         if summary.histogram is None or not summary.histogram[cell].sum():
             return
-        value = _distribution(summary, source, cell).quantile(_SHARES[line.reducer])
+        found = _distribution(summary, source, cell).quantile(_SHARES[line.reducer])
+        # What lies in one bin alone is known better by its extremes.
+        value = np.clip(found, summary.moments.min[cell], summary.moments.max[cell])
     else:
         if not np.any(summary.moments.count[cell]):
             return
@@ -137,10 +139,9 @@ def _merged(parts: list[EventSummary]) -> EventSummary:
         min=np.min([part.moments.min for part in parts], axis=0),
         max=np.max([part.moments.max for part in parts], axis=0),
     )
-    last = parts[0].last
-    for part in parts[1:]:
-        if last is not None:
-            last = np.where(part.moments.count > 0, part.last, last)  # type: ignore[call-overload,assignment]
+    last: Any = parts[0].last
+    for part in parts[1:] if last is not None else ():
+        last = np.where(part.moments.count > 0, part.last, last)  # type: ignore[arg-type]
     return EventSummary(
         event=parts[0].event,
         source=parts[0].source,

@@ -35,6 +35,11 @@ class Attribute(NamedTuple):
         return self.categories if self.categories is None else len(self.labels)
 
     @property
+    def is_quantity(self) -> bool:
+        """Whether its mean says something: a number that is no category."""
+        return self.shape == () and self.categories is None and self.dtype != "bool"
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """What the categories are called."""
         named = self.categories
@@ -129,7 +134,8 @@ class Event:
     def _resolved(self, statistics: tuple[Statistic, ...] | None) -> tuple[Statistic, ...]:
         attributes = {k: a for k, a in self.attributes.items() if k not in self.group_by}
         if statistics is None:
-            statistics = by_default({name: a.shape for name, a in attributes.items()})
+            quantities = [name for name, a in attributes.items() if a.is_quantity]
+            statistics = by_default(quantities)
         return resolved(statistics, tuple(attributes), self.group_by, "Event statistics")
 
 

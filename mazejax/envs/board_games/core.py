@@ -14,7 +14,8 @@ from mazejax import random
 from mazejax.base import Pytree, static
 from mazejax.envs.base import flag
 from mazejax.envs.core import CoreEnv, CoreReset, CoreStep
-from mazejax.events.kpi import EpisodeCounts, KPICalculator
+from mazejax.events.kpi import KPICalculator
+from mazejax.events.statistics import EpisodeStatistics
 from mazejax.types import ActorID, Array, Key
 
 Cell = tuple[int, int]
@@ -88,7 +89,7 @@ class BoardState(Pytree):
 class GameKPIs(KPICalculator):
     """How a finished game ended; means over games are shares."""
 
-    def calculate(self, episode: EpisodeCounts, state: BoardState) -> dict[str, Array]:
+    def calculate(self, episode: EpisodeStatistics, state: BoardState) -> dict[str, Array]:
         """`player_0_won`, `player_1_won`, `drawn`, `lost_by_illegal_move` (0 or 1), `plies`."""
         lines = state.has_line(0), state.has_line(1)
         drawn = state.is_full() & ~(lines[0] | lines[1])

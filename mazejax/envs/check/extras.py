@@ -14,8 +14,8 @@ import numpy as np
 from mazejax.envs.base import Env
 from mazejax.envs.check.findings import Finding, error, first_changes, signature, warning
 from mazejax.envs.check.trial import Rule, Trial
-from mazejax.events.kpi import EpisodeCounts
 from mazejax.events.log import EventLog
+from mazejax.events.statistics import EpisodeStatistics
 from mazejax.types import Scene
 
 _KINDS = ("polygon", "line", "circle", "text")
@@ -64,7 +64,7 @@ def kpis_are_scalars(trial: Trial) -> Iterator[Finding]:
     call = trial.calls[-1]
     log = call.step.info.get("events")
     log = log if isinstance(log, EventLog) else EventLog.empty()
-    episode = EpisodeCounts.zero(log).add(log)
+    episode = EpisodeStatistics.start(log.events).add(log)
     state = trial.env.maze_state(call.step.state)
     kpis = trial.call("kpi_calculator", jax.eval_shape, calculator.calculate, episode, state)
     if not isinstance(kpis, dict):

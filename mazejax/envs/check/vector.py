@@ -26,7 +26,7 @@ from mazejax.types import Array, Key, PyTree, Step
 _SHORTEST_LIMIT = 3
 _MEANING = {
     "obs": "that of step, or of reset where the episode ended",
-    "state": "that of step, or of reset where the episode ended",
+    "state": "that of step, or of reset (and carry_over) where the episode ended",
     "final_obs": "the obs of step, from before the reset, for every actor",
     "reward": "that of step",
     "terminated": "that of step",
@@ -96,9 +96,11 @@ def _expected(
     def step_alone(row: Array, *args: PyTree) -> Step:
         return _env_of_row(trial.env, row).step(*args)
 
-    def reset_alone(row: Array, episode: Array) -> tuple[PyTree, PyTree]:
+    def reset_alone(row: Array, episode: Array, ended: PyTree) -> tuple[PyTree, PyTree]:
         key = jax.random.fold_in(jax.random.fold_in(state.root, row), episode)
-        return _env_of_row(trial.env, row).reset(random.stream(key, "reset"))
+        env = _env_of_row(trial.env, row)
+        fresh = env.carry_over(ended, env.reset(random.stream(key, "reset"))[1])
+        return env.observe(fresh), fresh
 
     def look_alone(row: Array, step: Step) -> PyTree:
         env, others = _env_of_row(trial.env, row), range(1, trial.num_substeps)
@@ -108,7 +110,7 @@ def _expected(
     step = jax.vmap(step_alone)(rows, keys, state.envs, action)
     if trial.next_substep(substep) != 0:
         return {**_seen(step), "state": step.state}
-    fresh = jax.vmap(reset_alone)(rows, state.episode + 1)
+    fresh = jax.vmap(reset_alone)(rows, state.episode + 1, step.state)
     obs, envs = select(step.done, fresh, (step.obs, step.state))
     final_obs = jax.vmap(look_alone)(rows, step)
     return {**_seen(step), "obs": obs, "state": envs, "final_obs": final_obs}

@@ -5,7 +5,9 @@ Sizes are (width, height) in the units of the raw piece.
 
 import jax.numpy as jnp
 
-from mazejax.events.kpi import EpisodeCounts, KPICalculator
+from mazejax.events.kpi import KPICalculator
+from mazejax.events.levels import episode_stats, epoch_stats, step_stats
+from mazejax.events.statistics import EpisodeStatistics
 from mazejax.events.topic import Attribute, Event, Topic
 from mazejax.types import Array, PyTree
 
@@ -35,13 +37,23 @@ class InventoryEvents(Topic):
         capacity=2,  # a cut takes one piece and stores at most three
     )
     piece_replenished = Event("A raw piece was put into the inventory.")
-    pieces_in_inventory = Event("Pieces after the step.", {"value": Attribute((), "int32")})
+    pieces_in_inventory = Event(
+        "Pieces after the step.",
+        {"value": Attribute((), "int32")},
+        statistics=(
+            step_stats("last", "value"),
+            episode_stats("mean", "value", "step_mean"),
+            episode_stats("max", "value", "step_max"),
+            epoch_stats("mean", "step_mean", "step_mean"),
+            epoch_stats("max", "step_max", "step_max"),
+        ),
+    )
 
 
 class CuttingKPIs(KPICalculator):
     """Raw pieces that were used per flat step; the first, of the reset, is one of them."""
 
-    def calculate(self, episode: EpisodeCounts, state: PyTree) -> dict[str, Array]:
+    def calculate(self, episode: EpisodeStatistics, state: PyTree) -> dict[str, Array]:
         """`raw_piece_usage_per_step`, float32 []."""
         used = episode.count(InventoryEvents.piece_replenished).astype(jnp.float32)
         return {"raw_piece_usage_per_step": used / jnp.maximum(episode.num_steps, 1)}

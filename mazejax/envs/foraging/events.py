@@ -3,7 +3,9 @@
 import jax.numpy as jnp
 
 from mazejax.base import static
-from mazejax.events.kpi import EpisodeCounts, KPICalculator
+from mazejax.events.kpi import KPICalculator
+from mazejax.events.levels import TOTALS, episode_stats, epoch_stats, step_stats
+from mazejax.events.statistics import EpisodeStatistics
 from mazejax.events.topic import Attribute, Event, Topic
 from mazejax.types import Array, PyTree
 
@@ -15,9 +17,18 @@ class ForagingEvents(Topic):
         "An agent collected food, or its share of food that several reached at once.",
         {"agent": Attribute(dtype="int32"), "share": Attribute()},
         capacity=16,
+        statistics=(
+            *TOTALS,
+            step_stats("sum", "share"),
+            episode_stats("sum", "share"),
+            epoch_stats("mean", "share", "mean_episode_share"),
+        ),
     )
     agent_dropped_out = Event(
-        "An agent's energy was used up.", {"agent": Attribute(dtype="int32")}, capacity=16
+        "An agent's energy was used up.",
+        {"agent": Attribute(dtype="int32")},
+        capacity=16,
+        statistics=TOTALS,
     )
 
 
@@ -27,7 +38,7 @@ class ForagingKPIs(KPICalculator):
     num_food: int = static()
     """Food at the start of an episode."""
 
-    def calculate(self, episode: EpisodeCounts, state: PyTree) -> dict[str, Array]:
+    def calculate(self, episode: EpisodeStatistics, state: PyTree) -> dict[str, Array]:
         """Both from 0 to 1, float32 []."""
         alive = state.active.sum(dtype=jnp.int32)
         agents = alive + episode.count(ForagingEvents.agent_dropped_out)

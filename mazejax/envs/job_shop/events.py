@@ -2,7 +2,9 @@
 
 import jax.numpy as jnp
 
-from mazejax.events.kpi import EpisodeCounts, KPICalculator
+from mazejax.events.kpi import KPICalculator
+from mazejax.events.levels import TOTALS
+from mazejax.events.statistics import EpisodeStatistics
 from mazejax.events.topic import Attribute, Event, Topic
 from mazejax.types import Array, PyTree
 
@@ -15,8 +17,9 @@ class JobShopEvents(Topic):
     operation_dispatched = Event(
         "The next operation of a job was put on its machine.",
         {"job": _INTEGER, "machine": _INTEGER, "start": _INTEGER, "end": _INTEGER},
+        statistics=TOTALS,
     )
-    dispatch_refused = Event("The job had no operation left.", {"job": _INTEGER})
+    dispatch_refused = Event("The job had no operation left.", {"job": _INTEGER}, statistics=TOTALS)
     schedule_finished = Event("All operations are dispatched.", {"makespan": _INTEGER})
 
 
@@ -28,7 +31,7 @@ class JobShopKPIs(KPICalculator):
     machines' time until then in which they work.
     """
 
-    def calculate(self, episode: EpisodeCounts, state: PyTree) -> dict[str, Array]:
+    def calculate(self, episode: EpisodeStatistics, state: PyTree) -> dict[str, Array]:
         """The three, float32 []; of a whole schedule the ratio is at least 1."""
         makespan = state.makespan.astype(jnp.float32)
         dispatched = jnp.where(state.starts >= 0, state.durations, 0)

@@ -27,7 +27,9 @@ def step_with_log(change, step_key):
 
 def count_of_drops(count):
     name = PieceEvents.dropped.id
-    return lambda log: EventLog({**log.firings, name: Firings(count(log.firings[name].count), {})})
+    return lambda log: log.replace(
+        firings={**log.firings, name: Firings(count(log.firings[name].count), {})}
+    )
 
 
 class CountOfPieces(KPICalculator):

@@ -14,7 +14,6 @@ from mazejax.envs.cutting2d.make import make_cutting2d
 from mazejax.envs.cutting2d.policies import GreedyPolicy
 from mazejax.envs.episode import play
 from mazejax.errors import ConfigError
-from mazejax.events.kpi import EpisodeCounts
 from mazejax.types import SINGLE_ACTOR
 
 KEY = random.key(0)
@@ -61,12 +60,7 @@ def test_greedy_reaches_the_totals_of_the_tutorial(
 def test_the_kpi_counts_raw_pieces_by_flat_steps():
     for structured in (False, True):
         episode = greedy_episode(0, STUCK, structured)[3]
-        counts = None
-        for substep in episode.substeps:
-            log = jax.tree.map(lambda leaf: leaf.sum(axis=0), substep.info["events"])
-            counts = counts or EpisodeCounts.zero(log)
-            counts = counts.add(log, 180 if substep is episode.substeps[-1] else 0)
-        kpis = CuttingKPIs().calculate(counts, None)
+        kpis = CuttingKPIs().calculate(episode.statistics(), None)
         assert list(kpis) == ["raw_piece_usage_per_step"]
         np.testing.assert_allclose(kpis["raw_piece_usage_per_step"], 46 / 180)
         assert round(46 / 180, 4) == 0.2556

@@ -14,7 +14,6 @@ from mazejax.envs.landmark_tour.core import MANAGER, WORKER, LandmarkTour
 from mazejax.envs.landmark_tour.make import make_landmark_tour
 from mazejax.envs.vector import VectorEnv
 from mazejax.errors import ConfigError
-from mazejax.events.kpi import EpisodeCounts
 from mazejax.rendering.rasterizer import rasterize
 from mazejax.spaces.masks import action_masks, sample_masked
 from mazejax.types import Scene
@@ -175,17 +174,12 @@ def test_the_manager_is_asked_at_the_longest_period_too():
 
 def test_kpis_follow_from_the_events(episodes):
     played = episodes[1]
-    manager, worker = (of_env(sub, 0) for sub in played.substeps)
     steps = int(played.length[0])
-    counts = EpisodeCounts.zero(of_env(manager.info["events"], 0))
-    for t in range(steps):
-        counts = counts.add(of_env(manager.info["events"], t), 0)
-        counts = counts.add(of_env(worker.info["events"], t), 1)
-    kpis = ENV.core_env.kpi_calculator().calculate(counts, played.final_state)
+    kpis = of_env(played, 0).kpis(ENV)
     visited = int(played.final_state.core.visited[0].sum())
     assert float(kpis["landmarks_visited"]) == visited
     assert float(kpis["steps_per_landmark"]) == pytest.approx(steps / max(visited, 1))
-    assert float(kpis["decisions"]) == manager.active.sum()
+    assert float(kpis["decisions"]) == played.substeps[0].active[0].sum()
 
 
 def test_the_state_is_small_and_keeps_its_types_in_every_sub_step():
