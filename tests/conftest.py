@@ -5,7 +5,6 @@ import pathlib
 import sys
 
 import hypothesis
-import jax
 
 from mazejax import setup
 
@@ -18,19 +17,15 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_COMPILED))
 os.environ.setdefault("MPLBACKEND", "Agg")
 setup.configure()
 
-# Most tests compile for longer than they run, so they run programs that are not optimized, which
-# halves their time. Those that are marked `optimized` run as users do, in a run of their own; so
-# do the processes that tests start.
+# Most tests compile for longer than they run, so they and the processes that they start run
+# programs that are not optimized, which halves their time. Those that are marked `optimized` run
+# as users do, in a run of their own.
 _OPTIMIZED = "MAZEJAX_TEST_OPTIMIZED"
 if {"optimized", "slow"} & {*sys.argv}:
     os.environ[_OPTIMIZED] = "1"  # for the workers of this run
-if os.environ.get(_OPTIMIZED) != "1":
-    _flags = os.environ["XLA_FLAGS"]
-    os.environ["XLA_FLAGS"] = (
-        f"{_flags} --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    )
-    jax.devices()  # XLA reads its flags once, now
-    os.environ["XLA_FLAGS"] = _flags
+_QUICK = " --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+if os.environ.get(_OPTIMIZED) != "1" and _QUICK not in os.environ["XLA_FLAGS"]:
+    os.environ["XLA_FLAGS"] += _QUICK
 
 hypothesis.settings.register_profile(
     "ci", deadline=None, derandomize=True, max_examples=25, print_blob=True

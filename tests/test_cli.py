@@ -1,5 +1,6 @@
 """The command line: what it accepts, what it refuses, and in which words."""
 
+import json
 import re
 
 import pytest
@@ -32,6 +33,39 @@ REFUSED = {
     "env=CartPole-v1 env_parameters.gravity=nan": ("env_parameters: gravity: ", "got nan"),
     "env=CartPole-v1 env_parameters.mass_pole=-1": ("env_parameters: ", "positive"),
     "env=CartPole-v1 env_parameters.max_steps=0": ("env_parameters: ", "at least 1"),
+    "env=CartPole-v1 wrappers.RewardScalin.scale=0.1": (
+        "wrappers.RewardScalin.scale: unknown wrapper",
+        "'wrappers.RewardScaling.scale'",
+    ),
+    "env=CartPole-v1 wrappers.RewardScaling.scal=0.1": (
+        "wrappers.RewardScaling.scal: unknown key",
+        "'wrappers.RewardScaling.scale'",
+    ),
+    "env=CartPole-v1 wrappers={RewardScalin:{scale:0.1}}": (
+        "wrappers.RewardScalin: unknown wrapper",
+        "'RewardScaling'",
+    ),
+    "env=CartPole-v1 wrappers={RewardScaling:{scal:0.1}}": (
+        "wrappers.RewardScaling.scal: unknown key",
+        "'scale'",
+    ),
+    "env=CartPole-v1 wrappers.RewardScaling.scale=big": ("wrappers.RewardScaling.scale: ", "'big'"),
+    "env=CartPole-v1 wrappers.TimeLimit.max_steps=0": ("wrappers.TimeLimit.max_steps: ", "least 1"),
+    "env=CartPole-v1 wrappers.TimeLimit=3": ("wrappers.TimeLimit: expected fields", "3"),
+    "env=CartPole-v1 wrappers=[{TimeLimit:{max_steps:0}}]": (
+        "wrappers[0].TimeLimit.max_steps: ",
+        "at least 1",
+    ),
+    "env=CartPole-v1 wrappers=vector_ob": ("wrappers: unknown 'vector_ob'", "'vector_obs'"),
+    "env=CartPole-v1 wrappers=null": ("wrappers: expected a name", "wrappers={TimeLimit:"),
+    "env=CartPole-v1 wrapers.TimeLimit.max_steps=3": (
+        "wrapers.TimeLimit.max_steps: unknown key",
+        "'wrappers.TimeLimit.max_steps'",
+    ),
+    "env=CartPole-v1 TimeLimit.max_steps=3": (
+        "TimeLimit.max_steps: unknown key",
+        "'wrappers.TimeLimit.max_steps'",
+    ),
     "env=CartPole-v1 algorithm=pppo": ("algorithm: unknown 'pppo'", "ppo"),
     "env=CartPole-v1 algorithm=": ("algorithm: unknown ''", "ppo"),
     "env=CartPole-v1 algorithm.learning_rat=1": (
@@ -130,6 +164,20 @@ def test_train_evaluate_and_resume(tmp_path, monkeypatch, capsys):
     assert cli.main(["train", "resume=run", "total_steps=640"]) == 0
     assert "20 updates x 32 = 640" in capsys.readouterr().out
     assert cli.main(["evaluate", "run", "episodes=5"]) == 0
+
+
+def test_a_wrapped_env_is_trained_and_evaluated_by_its_run_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    stack = "wrappers={RewardScaling: {scale: 0.1}, TimeLimit: {max_steps: 100}}"
+    changed = "wrappers.TimeLimit.max_steps=5"
+    assert cli.main(["train", *TINY_OVERRIDES, stack, changed, "directory=run"]) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["env"]["wrappers"] == [
+        {"RewardScaling": {"scale": 0.1}}, {"TimeLimit": {"max_steps": 5}},
+    ]  # fmt: skip
+    capsys.readouterr()
+    assert cli.main(["evaluate", "run", "episodes=5"]) == 0
+    assert "return 0.5 ± 0.0 (min 0.5, max 0.5), length 5.0, 5 episodes" in capsys.readouterr().out
 
 
 def test_a_multirun_makes_a_run_for_every_combination(tmp_path, monkeypatch, capsys):

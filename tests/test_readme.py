@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mazejax import cli
+from mazejax import cli, registry
+
+pytestmark = pytest.mark.optimized
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
@@ -45,6 +47,17 @@ def test_the_guide_to_networks_runs_from_top_to_bottom(tmp_path):
 def test_the_guide_to_learners_runs_from_top_to_bottom(tmp_path):
     out = run_guide("learners.md", tmp_path)
     assert "RunningStatistics" not in out and "95% interval" in out
+
+
+def test_the_guide_to_wrappers_runs_from_top_to_bottom(tmp_path):
+    out = run_guide("wrappers.md", tmp_path)
+    assert "TimeLimit<RewardScaling<TimeLimit<CartPole>>>" in out
+    assert "observation_statistics.npz" in out and "(warning)" not in out
+
+
+def test_the_guide_to_wrappers_lists_every_one():
+    table = (REPOSITORY / "docs" / "wrappers.md").read_text().split("## By configuration")[0]
+    assert {*re.findall(r"`(\w+)`", table)} >= {*registry.wrappers.names()}
 
 
 def test_shell_commands_run_in_their_order(tmp_path, monkeypatch, capsys):

@@ -159,7 +159,7 @@ def test_every_built_in_name_resolves():
         "MountainCarContinuous-v0",
         "Pendulum-v1",
     }
-    for table in (registry.environments, registry.algorithms):
+    for table in (registry.environments, registry.wrappers, registry.algorithms):
         for name in table.names(namespaces=False):
             assert callable(table.get(name)), name
 

@@ -1,6 +1,7 @@
 """Evaluation of a policy on episodes of its own, apart from training's draws."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -8,6 +9,8 @@ import numpy as np
 from mazejax import random
 from mazejax.algos.base import Algorithm
 from mazejax.errors import ConfigError
+from mazejax.events.epoch import EventSummary
+from mazejax.events.report import Report, merge_summaries, report
 from mazejax.runners.program import compile_evaluation
 from mazejax.types import PyTree
 
@@ -22,14 +25,27 @@ class Evaluation:
     """[episodes] int32, flat steps."""
     unfinished: int
     """Episodes that did not end within the allowed steps; they are not in the arrays."""
+    statistics: Mapping[str, EventSummary] = dataclasses.field(default_factory=dict, repr=False)
+    """Of the events of the finished episodes, where they are kept."""
 
     @property
     def mean_return(self) -> float:
         """Mean of the returns; nan if no episode finished."""
         return float(self.returns.mean()) if self.returns.size else float("nan")
 
+    @property
+    def kpis(self) -> dict[str, float]:
+        """Mean of each KPI over the episodes."""
+        tag = "eval_BaseEnvEvents/kpi/mean/"
+        scalars = self.report().scalars
+        return {t.removeprefix(tag): v for t, v in scalars.items() if t.startswith(tag)}
+
+    def report(self, totals: dict[str, float] | None = None) -> Report:
+        """Statistics of events by tag, as writers take them; `totals` go on from before."""
+        return report("eval", self.statistics, totals)
+
     def summary(self) -> dict[str, float]:
-        """Scalars for writers and tables; absent what did not happen."""
+        """Returns, lengths and what did not finish, for writers; absent what did not happen."""
         scalars: dict[str, float] = {}
         for name, values in (("return", self.returns), ("length", self.lengths)):
             if values.size:
@@ -46,6 +62,7 @@ class Evaluation:
             f"return {self.mean_return:.1f} ± {self.returns.std():.1f} "
             f"(min {self.returns.min():.1f}, max {self.returns.max():.1f}), "
             f"length {self.lengths.mean():.1f}, {self.returns.size} episodes{note}"
+            + "".join(f", {name} {value:.4g}" for name, value in self.kpis.items())
         )
 
 
@@ -65,7 +82,9 @@ def evaluate(
     program = compile_evaluation(algorithm, episodes, max_steps, deterministic)
     result = jax.device_get(program(variables, random.key(seed)))
     ended = np.asarray(result.ended)
-    return Evaluation(result.returns[ended], result.lengths[ended], int((~ended).sum()))
+    unfinished = int((~ended).sum())
+    statistics = merge_summaries([result.statistics])
+    return Evaluation(result.returns[ended], result.lengths[ended], unfinished, statistics)
 
 
 def check_sizes(episodes: int, max_steps: int) -> None:

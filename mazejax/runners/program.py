@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mazejax import random
-from mazejax.algos import devices
+from mazejax.algos import devices, events
 from mazejax.algos.base import Algorithm, TrainState
 from mazejax.algos.collect import Episodes
 from mazejax.algos.metrics import Metrics
@@ -116,9 +116,11 @@ def host_rows(metrics: Metrics, count: int) -> list[dict[str, Accumulator]]:
 def compile_evaluation(
     algorithm: Algorithm, num_episodes: int, max_steps: int, deterministic: bool
 ) -> Any:
-    """(variables, key) -> Episodes [num_episodes], jitted and cached by value."""
+    """(variables, key) -> Episodes [num_episodes] and their statistics, cached by value."""
 
     def evaluate(variables: PyTree, key: Key) -> Episodes:
-        return algorithm.evaluate(variables, key, num_episodes, max_steps, deterministic)
+        found = algorithm.evaluate(variables, key, num_episodes, max_steps, deterministic)
+        rewards = events.of_rewards(found.ended, found.returns, found.lengths)
+        return found.replace(statistics={**rewards, **(found.statistics or {})})
 
     return jax.jit(evaluate)

@@ -21,7 +21,7 @@ from mazejax.algos.base import Algorithm, TrainState
 from mazejax.deployment.policy import Policy
 from mazejax.envs.base import Env
 from mazejax.errors import ConfigError, FileError, MazejaxError, did_you_mean
-from mazejax.runners import checkpoint
+from mazejax.runners import checkpoint, run_statistics
 from mazejax.runners import evaluation as evaluating
 from mazejax.runners import plan as planning
 from mazejax.runners import rollout as rollouts
@@ -32,6 +32,7 @@ from mazejax.runners.settings import RunSettings
 from mazejax.runners.signals import StopRequest
 from mazejax.runners.training import Best, TrainingLoop
 from mazejax.runners.writers import JSONLinesWriter, MetricsWriter, TensorBoardWriter, read_metrics
+from mazejax.wrappers import compose
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -51,9 +52,10 @@ class Curve(NamedTuple):
 class RunContext:
     """A run: its algorithm, its state, its directory and what can be done with them.
 
-    `algorithm` and `env` are registered names or objects; further keywords are fields of
-    the algorithm (`learning_rate=1e-3`) or of `RunSettings` (`target_return=475`).
-    Nothing is compiled or written before everything is checked.
+    `algorithm` and `env` are registered names or objects, `wrappers` what the env is wrapped
+    in, as `mazejax.wrappers.wrap` takes it; further keywords are fields of the algorithm
+    (`learning_rate=1e-3`) or of `RunSettings` (`target_return=475`). Nothing is compiled or
+    written before everything is checked.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class RunContext:
         seed: int = 0,
         directory: str | os.PathLike | None = None,
         env_parameters: dict[str, Any] | None = None,
+        wrappers: compose.Config | None = None,
         **fields: Any,
     ) -> None:
         setup.configure()
@@ -72,7 +75,12 @@ class RunContext:
         self.settings: RunSettings = from_config(RunSettings, own)
         self.seed = _check_seed(seed)
         self._env_name, self._env_parameters = _env_names(algorithm, env, env_parameters)
-        self.algorithm = _build_algorithm(algorithm, env, self._env_parameters, fields, known)
+        if isinstance(algorithm, Algorithm) and wrappers:
+            raise ConfigError("wrappers: the algorithm has its env already; wrap that one")
+        made = _make_env(algorithm, env, self._env_parameters)
+        self._bare_env = repr(made)
+        wrapped, self._wrappers = compose.as_configured(made, wrappers)
+        self.algorithm = _build_algorithm(algorithm, wrapped, fields, known)
         self.directory = Path(directory) if directory is not None else self._default_directory()
         self.interrupted: int | None = None
         """Number of the signal that ended `train` early, if one did."""
@@ -87,8 +95,9 @@ class RunContext:
         Ctrl-C or SIGTERM ends the current chunk, saves and returns with `interrupted`
         set; another `train()`, here or after `load`, goes on bit for bit.
         """
-        algorithm = self.algorithm
         self._claim_directory()
+        algorithm = self._settle()
+        run_statistics.keep(algorithm, self.directory)
         state = self._restore() if checkpoint.steps(self.directory) else None
         first = 0 if state is None else int(state.updates) * algorithm.steps_per_update
         total = algorithm.num_updates * algorithm.steps_per_update
@@ -111,6 +120,7 @@ class RunContext:
                     progress=progress,
                     best=self._best,
                     on_best=self._save_best,
+                    totals=self._totals(),
                 )
                 self.state = loop.run(state, stop)
             finally:
@@ -146,12 +156,20 @@ class RunContext:
             seed=config["seed"],
             directory=directory,
             env_parameters=config["env"]["parameters"],
+            wrappers=config["env"]["wrappers"],
             **{**algorithm, **config["run"], **changes},
         )
+        if (directory / run_statistics.FILE).exists():
+            run._settle()
         run._load_best()
         return run
 
     # --- what it learned ------------------------------------------------------------
+
+    @property
+    def env(self) -> Env:
+        """The env in its wrappers, as it is trained, evaluated and deployed."""
+        return self._settle().env
 
     @property
     def policy(self) -> Policy:
@@ -173,7 +191,7 @@ class RunContext:
         flattered.
         """
         return evaluating.evaluate(
-            self.algorithm,
+            self._settle(),
             self._policy_variables(),
             _FRESH_EPISODES + seed,
             episodes,
@@ -184,7 +202,7 @@ class RunContext:
     def render(self, path: str | os.PathLike | None = None, seed: int = 0) -> Path:
         """Write one episode of the best policy as `.gif` or `.html`; returns the path."""
         path = self.directory / "rollout.gif" if path is None else Path(path)
-        return rollouts.render_episode(self.algorithm, self._policy_variables(), path, seed)
+        return rollouts.render_episode(self._settle(), self._policy_variables(), path, seed)
 
     def plot(self, name: str = "train/episode_return") -> Any:
         """Matplotlib figure of a metric over env steps, with evaluations beside returns."""
@@ -198,8 +216,8 @@ class RunContext:
         return plot_curves(series, xlabel="env steps", ylabel=name.split("/")[-1].replace("_", " "))
 
     def plan(self) -> planning.Plan:
-        """Batch arithmetic, memory and work of the run; nothing is compiled."""
-        return planning.plan(self.algorithm)
+        """Batch arithmetic, memory and work of the run; nothing of it is compiled."""
+        return planning.plan(self._settle())
 
     def config(self) -> dict[str, Any]:
         """All of the run's configuration as plain data, as its directory holds it."""
@@ -208,7 +226,8 @@ class RunContext:
             "env": {
                 "name": self._env_name,
                 "parameters": to_config(self._env_parameters),
-                "repr": repr(self.algorithm.env),
+                "wrappers": self._wrappers,
+                "repr": self._bare_env,
             },
             "algorithm": {
                 "name": _algorithm_name(type(self.algorithm)),
@@ -258,6 +277,11 @@ class RunContext:
                         f"and not {mine.get(name)!r}; choose another directory"
                     )
 
+    def _settle(self) -> Algorithm:
+        """The algorithm, on an env with the statistics of observations that it needs."""
+        self.algorithm = run_statistics.settled(self.algorithm, self.directory, self.seed)
+        return self.algorithm
+
     def _compile(self, progress: Progress) -> Program:
         progress.message("compiling ...")
         begin = time.perf_counter()
@@ -266,10 +290,17 @@ class RunContext:
         return program
 
     def _restore(self) -> TrainState:
-        template = jax.eval_shape(self.algorithm.init, random.key(self.seed))
+        template = jax.eval_shape(self._settle().init, random.key(self.seed))
         state: TrainState = checkpoint.restore(self.directory, template)
         self._load_best()
         return state
+
+    def _totals(self) -> dict[str, float]:
+        """What statistics of events had added up to at the latest checkpoint."""
+        steps = checkpoint.steps(self.directory)
+        if not steps:
+            return {}
+        return dict(checkpoint.read_manifest(self.directory, max(steps))["metadata"]["totals"])
 
     def _writers(self, first_step: int) -> list[MetricsWriter]:
         writers: list[MetricsWriter] = [
@@ -290,7 +321,7 @@ class RunContext:
         path = self.directory / POLICY_FILE
         if not path.exists():
             return
-        template = jax.eval_shape(self.algorithm.init, random.key(0)).variables
+        template = jax.eval_shape(self._settle().init, random.key(0)).variables
         variables, metadata = checkpoint.load_arrays(path, template)
         self._best = Best(metadata["mean_return"], variables)
 
@@ -320,6 +351,7 @@ def read_run_config(directory: Path) -> dict[str, Any]:
     wanted = {"mazejax", "env", "algorithm", "run", "seed"}
     if not isinstance(config, dict) or not wanted <= config.keys():
         raise FileError(f"{path}: is not a configuration of a mazejax run")
+    config["env"] = {"wrappers": [], **config["env"]}  # runs of before there were wrappers
     return config
 
 
@@ -335,12 +367,15 @@ def _env_names(
     return (env if isinstance(env, str) else None), dict(parameters or {})
 
 
+def _make_env(algorithm: str | Algorithm, env: Any, parameters: dict[str, Any]) -> Env:
+    if isinstance(algorithm, Algorithm):
+        return algorithm.env
+    made: Env = registry.environments.get(env)(**parameters) if isinstance(env, str) else env
+    return made
+
+
 def _build_algorithm(
-    algorithm: str | Algorithm,
-    env: str | Env | None,
-    env_parameters: dict[str, Any],
-    fields: dict[str, Any],
-    settings: set[str],
+    algorithm: str | Algorithm, env: Env, fields: dict[str, Any], settings: set[str]
 ) -> Algorithm:
     if isinstance(algorithm, Algorithm):
         return algorithm.replace(**fields) if fields else algorithm
@@ -348,9 +383,8 @@ def _build_algorithm(
     known = {field.name for field in config_fields(cls)}
     for name in fields.keys() - known:
         raise ConfigError(f"{name}: unknown key; {did_you_mean(name, known | settings)}")
-    made = registry.environments.get(env)(**env_parameters) if isinstance(env, str) else env
     plain = {name: to_config(value) for name, value in fields.items()}
-    return from_config(cls, plain, env=made)
+    return from_config(cls, plain, env=env)
 
 
 def _algorithm_name(cls: type[Algorithm]) -> str:

@@ -19,6 +19,8 @@ from mazejax import files, random
 from mazejax.algos.base import Algorithm, TrainState
 from mazejax.algos.metrics import Metrics, merge_rows
 from mazejax.errors import MazejaxError
+from mazejax.events.distribution import Distribution
+from mazejax.events.report import merge_summaries, report
 from mazejax.runners import checkpoint
 from mazejax.runners.evaluation import Evaluation, evaluate
 from mazejax.runners.finite import first_nonfinite, nonfinite_error
@@ -66,6 +68,8 @@ class TrainingLoop:
     progress: Progress
     best: Best
     on_best: Callable[[Best, int], None]
+    totals: dict[str, float]
+    """What statistics of events add up to over the whole run, by tag."""
 
     def run(self, state: TrainState, stop: StopRequest) -> TrainState:
         """Train from the state to the last update, a stop request or the target return."""
@@ -133,16 +137,19 @@ class TrainingLoop:
         if "train/episode_return" in summary:
             scalars["train/episodes"] = summary["train/episode_return"]["count"]
         scalars["time/steps_per_second"] = self._speed()
-        self._write(update or self._done, scalars)
+        events = report("train", merge_summaries(self._unwritten), self.totals)
+        self._write(update or self._done, scalars | events.scalars, events.distributions)
         self._unwritten = []
 
     def _speed(self) -> float:
         """Env steps per second of the last chunk."""
         return self.algorithm.steps_per_update / max(self._seconds_per_update, 1e-9)
 
-    def _write(self, update: int, scalars: dict[str, float]) -> None:
+    def _write(
+        self, update: int, scalars: dict[str, float], distributions: dict[str, Distribution]
+    ) -> None:
         for writer in self.writers:
-            writer.write(update * self.algorithm.steps_per_update, scalars)
+            writer.write(update * self.algorithm.steps_per_update, scalars, distributions)
 
     def _evaluate(self, state: TrainState) -> None:
         """Evaluate on keys of its own; keep the parameters if they are the best so far."""
@@ -156,7 +163,8 @@ class TrainingLoop:
             settings.eval_episodes,
             settings.max_episode_steps,
         )
-        self._write(self._done, result.summary())
+        events = result.report(self.totals)
+        self._write(self._done, result.summary() | events.scalars, events.distributions)
         better = result.mean_return > self.best.mean_return
         if better:
             self.best.mean_return, self.best.variables = result.mean_return, variables
@@ -175,6 +183,7 @@ class TrainingLoop:
         metadata = {
             "steps": self._done * self.algorithm.steps_per_update,
             "best_return": best if np.isfinite(best) else None,
+            "totals": self._totals_so_far(),
         }
         checkpoint.save(
             self.directory, self._done, state, metadata, keep=self.settings.keep_checkpoints
@@ -183,6 +192,12 @@ class TrainingLoop:
         for writer in self.writers:
             writer.flush()
         self._clock = time.perf_counter()
+
+    def _totals_so_far(self) -> dict[str, float]:
+        """The totals with what is not yet written: a run that goes on from here will not see it."""
+        totals = dict(self.totals)
+        report("train", merge_summaries(self._unwritten), totals)
+        return totals
 
     def _check_finite(self, row: dict[str, Any], update: int) -> None:
         """Raise for the first quantity that is not finite, with the good state on disk."""

@@ -1,16 +1,16 @@
 """Where metrics go: JSON lines, TensorBoard, and back into NumPy arrays.
 
-A writer takes named scalars of one step. What did not happen is absent; what is not
-finite is named and counted and never written as a number. A killed run leaves whole
-records, and a resumed one drops those of the future that it abandons.
+A writer takes what was measured at one step: named scalars and named distributions.
+What did not happen is absent; what is not finite is named and counted and never written
+as a number. A killed run leaves whole records, and a resumed one drops those of the
+future that it abandons.
 """
 
-import errno
 import json
 import math
 import os
-import struct
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,29 +18,67 @@ import numpy as np
 
 from mazejax import files
 from mazejax.errors import ConfigError, FileError
+from mazejax.events.distribution import Distribution
+from mazejax.runners import tensorboard
+from mazejax.runners.appended_file import AppendedFile
+
+METRICS_FILE = "metrics.jsonl"
+"""Name of a run's JSON lines in its directory."""
 
 MAX_METRICS_BYTES = 2**30
 """Largest file of JSON lines that is read."""
 
+FIGURE_SECONDS = 30.0
+"""A figure takes about 0.05 s to draw, and TensorBoard shows ten of a tag: this leaves 30 tags
+at 5% of a run's time."""
+
+Scalars = Mapping[str, float]
+"""By tag: `loss/policy`, `train_CuttingEvents/valid_cut/mean_episode_total`, ..."""
+
+Distributions = Mapping[str, Distribution]
+"""By tag, as scalars."""
+
 
 class MetricsWriter(Protocol):
-    """What the training loop asks of a writer."""
+    """What the training loop asks of a writer; any class with these four methods is one.
+
+        class LargestLoss:
+            def __init__(self):
+                self.nonfinite, self.largest = {}, 0.0
+
+            def write(self, step, scalars, distributions=None):
+                self.largest = max(self.largest, scalars.get("loss/value", 0.0))
+
+            def flush(self): ...
+
+            def close(self):
+                print("largest loss", self.largest)
+
+    `write` is called on the host between updates, once for each row of training and once
+    for each evaluation, with steps that never fall; training waits for it. Tags differ
+    from call to call. Values may be nan or infinite, distributions may be empty.
+    """
 
     nonfinite: dict[str, int]
-    """Metric -> how often it was nan or infinite in what this writer was given."""
+    """Tag -> how often it was nan or infinite in what this writer was given."""
 
-    def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Record the metrics of a step; those that are absent did not happen."""
+    def write(
+        self, step: int, scalars: Scalars, distributions: Distributions | None = None
+    ) -> None:
+        """Record what was measured at a step, in env steps; what is absent did not happen."""
 
     def flush(self) -> None:
-        """Bring all records to the disk."""
+        """Bring all records to the disk; called at every checkpoint."""
 
     def close(self) -> None:
-        """Flush and let go of the file; nothing may be written after."""
+        """Flush and let go of files, also after an error; nothing may be written after."""
 
 
 class JSONLinesWriter:
     """One line a write: `{"step": 128, "scalars": {"loss": 0.5, "kl": null}, "nonfinite": ["kl"]}`.
+
+    Where there are distributions they stand under `"distributions"`, by tag, as
+    `{"counts": [3, 0, 1], "edges": [-0.5, 0.5, 1.5, 2.5], "plot": "relative_bars"}`.
 
     An existing file is continued. With `resume_step` the lines of later steps are dropped
     first, and in any case a last line that a killed process left half written.
@@ -49,11 +87,16 @@ class JSONLinesWriter:
     def __init__(self, path: str | os.PathLike, resume_step: int | None = None) -> None:
         self.nonfinite: dict[str, int] = {}
         _drop_future(Path(path), resume_step)
-        self._file = _AppendedFile(Path(path))
+        self._file = AppendedFile(Path(path))
 
-    def write(self, step: int, scalars: dict[str, float]) -> None:
-        finite, bad = _sort_out(scalars, self.nonfinite)
+    def write(
+        self, step: int, scalars: Scalars, distributions: Distributions | None = None
+    ) -> None:
+        counted, bad = _finite_distributions(distributions or {})
+        finite, bad = _finite_scalars(scalars, bad, self.nonfinite)
         record: dict[str, Any] = {"step": int(step), "scalars": {n: finite.get(n) for n in scalars}}
+        if counted:
+            record["distributions"] = {tag: _plain(found) for tag, found in counted.items()}
         if bad:
             record["nonfinite"] = bad
         self._file.append(json.dumps(record, allow_nan=False).encode() + b"\n")
@@ -66,51 +109,62 @@ class JSONLinesWriter:
 
 
 class TensorBoardWriter:
-    """TensorBoard scalars; how often a metric was not finite stands under `nonfinite/`.
+    """TensorBoard scalars, histograms and figures of them.
 
-    With `resume_step` TensorBoard is told to forget what is later in older files.
+    A distribution is a histogram of its tag, and an image of `TAG/figure` as its `plot`
+    says: its first, then no more than one in `figure_seconds`, and its last at `close`.
+    How often a metric was not finite stands under `nonfinite/`. With `resume_step`
+    TensorBoard is told to forget what is later in older files.
     """
 
-    def __init__(self, directory: str | os.PathLike, resume_step: int | None = None) -> None:
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
-
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        resume_step: int | None = None,
+        figure_seconds: float = FIGURE_SECONDS,
+    ) -> None:
         self.nonfinite: dict[str, int] = {}
+        self._figure_seconds = figure_seconds
+        self._drawn: dict[str, float] = {}
+        self._undrawn: dict[str, tuple[int, Distribution]] = {}
         files.make_folder(directory)
         # TensorBoard reads the files of a folder in the order of their names.
         name = f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
-        self._file = _AppendedFile(Path(directory) / name)
-        self._append(Event(file_version="brain.Event:2"))
+        self._file = AppendedFile(Path(directory) / name)
+        self._file.append(tensorboard.version_record())
         if resume_step is not None:
-            restart = SessionLog(status=SessionLog.START)
-            self._append(Event(step=resume_step + 1, session_log=restart))
+            self._file.append(tensorboard.restart_record(resume_step + 1))
 
-    def write(self, step: int, scalars: dict[str, float]) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        finite, bad = _sort_out(scalars, self.nonfinite)
+    def write(
+        self, step: int, scalars: Scalars, distributions: Distributions | None = None
+    ) -> None:
+        counted, bad = _finite_distributions(distributions or {})
+        finite, bad = _finite_scalars(scalars, bad, self.nonfinite)
         counts = {f"nonfinite/{name}": float(self.nonfinite[name]) for name in bad}
-        values = [
-            Summary.Value(tag=name, simple_value=value) for name, value in (finite | counts).items()
-        ]
-        self._append(Event(step=int(step), summary=Summary(value=values)))
+        values = [tensorboard.scalar(tag, value) for tag, value in (finite | counts).items()]
+        values += [tensorboard.histogram(tag, found) for tag, found in counted.items()]
+        self._file.append(tensorboard.summary_record(int(step), values))
+        self._undrawn |= {tag: (int(step), found) for tag, found in counted.items()}
+        now = time.monotonic()
+        for tag in counted:
+            if now - self._drawn.get(tag, -math.inf) >= self._figure_seconds:
+                self._drawn[tag] = now
+                self._draw(tag)
 
     def flush(self) -> None:
         self._file.sync()
 
     def close(self) -> None:
-        self._file.close()
+        try:
+            for tag in list(self._undrawn):
+                self._draw(tag)
+        finally:
+            self._file.close()
 
-    def _append(self, event: Any) -> None:
-        # Not through tensorboardX's own writer: its queue and thread lose what is pending
-        # at a kill, and wait for ever once the disk is full.
-        from tensorboardX.record_writer import masked_crc32c
-
-        event.wall_time = time.time()
-        content = event.SerializeToString()
-        length = struct.pack("<Q", len(content))
-        checks = [struct.pack("<I", masked_crc32c(part)) for part in (length, content)]
-        self._file.append(length + checks[0] + content + checks[1])
+    def _draw(self, tag: str) -> None:
+        step, distribution = self._undrawn.pop(tag)
+        drawn = tensorboard.figure(tag, distribution)
+        self._file.append(tensorboard.summary_record(step, [drawn]))
 
 
 def read_metrics(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -119,7 +173,7 @@ def read_metrics(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndar
     A last line that is cut off is passed over.
     """
     columns: dict[str, tuple[list[int], list[float]]] = {}
-    for record in _read_records(Path(path)):
+    for record in read_records(path):
         for name, value in record["scalars"].items():
             steps, values = columns.setdefault(name, ([], []))
             steps.append(record["step"])
@@ -130,56 +184,56 @@ def read_metrics(path: str | os.PathLike) -> dict[str, tuple[np.ndarray, np.ndar
     }
 
 
-class _AppendedFile:
-    """A file to which whole records are appended; the system has each when `append` returns."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._file = open(path, "ab", buffering=0)
-        except OSError as error:
-            raise files.as_file_error(path, "write", error) from error
-
-    def append(self, record: bytes) -> None:
-        try:
-            begin = self._file.seek(0, os.SEEK_END)
-            if self._file.write(record) != len(record):
-                self._file.truncate(begin)  # or the next record would stand on half a one
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            raise files.as_file_error(self._path, "write", error) from error
-
-    def sync(self) -> None:
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise files.as_file_error(self._path, "flush", error) from error
-
-    def close(self) -> None:
-        if not self._file.closed:
-            self.sync()
-            self._file.close()
+def read_records(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """The lines of a file of JSON lines as they are, in order, without one that is cut off."""
+    return _parse(_content(Path(path)), Path(path))
 
 
-def _sort_out(
-    scalars: dict[str, float], counts: dict[str, int]
+def _finite_scalars(
+    scalars: Scalars, bad: list[str], counts: dict[str, int]
 ) -> tuple[dict[str, float], list[str]]:
-    """(finite values, names of the others), the others counted in `counts`."""
+    """(finite values, names of the others after those in `bad`), all bad counted in `counts`."""
     try:
         values = {name: float(value) for name, value in scalars.items()}
     except (TypeError, ValueError) as error:
         raise ConfigError(f"metrics {sorted(scalars)}: expected scalars ({error})") from error
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    bad = bad + [name for name, value in values.items() if not math.isfinite(value)]
     for name in bad:
         counts[name] = counts.get(name, 0) + 1
     return {name: value for name, value in values.items() if math.isfinite(value)}, bad
+
+
+def _finite_distributions(
+    distributions: Distributions,
+) -> tuple[dict[str, Distribution], list[str]]:
+    """(those that counted something, names of those with bins that are not finite)."""
+    good, bad = {}, []
+    for tag, found in distributions.items():
+        counts, edges = (np.asarray(x, np.float64) for x in (found.counts, found.edges))
+        if counts.ndim not in (1, 2) or edges.shape != (counts.shape[-1] + 1,):
+            raise ConfigError(
+                f"distribution {tag!r}: got counts {counts.shape} and edges {edges.shape}, "
+                f"expected [bins] or [D, bins] and [bins + 1]"
+            )
+        if not (np.isfinite(counts).all() and np.isfinite(edges).all()):
+            bad.append(tag)
+        elif counts.sum() > 0:
+            good[tag] = Distribution(counts, edges, found.plot)
+    return good, bad
+
+
+def _plain(found: Distribution) -> dict[str, Any]:
+    """The distribution for JSON; whole counts without their point, which halves the file."""
+    whole = (found.counts == np.floor(found.counts)).all()
+    counts = found.counts.astype(np.int64) if whole else found.counts
+    return {"counts": counts.tolist(), "edges": found.edges.tolist(), "plot": found.plot}
 
 
 def _drop_future(path: Path, resume_step: int | None) -> None:
     """Rewrite the file without cut-off and later lines, if it has any."""
     if not path.exists():
         return
-    content = files.read_bytes(path, MAX_METRICS_BYTES, "mazejax.runners.writers.MAX_METRICS_BYTES")
+    content = _content(path)
     lines = content.splitlines(keepends=True)
     records = _parse(content, path)
     kept = b"".join(
@@ -191,9 +245,8 @@ def _drop_future(path: Path, resume_step: int | None) -> None:
         files.write_bytes(path, kept)
 
 
-def _read_records(path: Path) -> list[dict[str, Any]]:
-    cap = "mazejax.runners.writers.MAX_METRICS_BYTES"
-    return _parse(files.read_bytes(path, MAX_METRICS_BYTES, cap), path)
+def _content(path: Path) -> bytes:
+    return files.read_bytes(path, MAX_METRICS_BYTES, "mazejax.runners.writers.MAX_METRICS_BYTES")
 
 
 def _parse(content: bytes, path: Path) -> list[dict[str, Any]]:
@@ -209,6 +262,7 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
         and isinstance(record.get("step"), int)
         and isinstance(record.get("scalars"), dict)
         and all(isinstance(v, int | float | None) for v in record["scalars"].values())
+        and isinstance(record.get("distributions", {}), dict)
     ):
         raise FileError(f"{where}: is no record of metrics; remove the line")
     return record

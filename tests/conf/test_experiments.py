@@ -1,15 +1,25 @@
 """The shipped experiments name what exists, and one of them is trained."""
 
-import jax
-import pytest
+import json
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hydra.core.config_store import ConfigStore
+
+import mazejax
 from benchmarks import learning
 from mazejax import registry
 from mazejax.conf import experiments
 from mazejax.conf.compose import run_with_config
+from mazejax.envs.probe import EndlessReward
 from mazejax.errors import ConfigError
+from mazejax.runners import observation_statistics
 from mazejax.runners.config import from_config
 from mazejax.runners.run_context import RunContext
+from mazejax.spaces import Box
+from mazejax.wrappers import compose, wrap
 
 
 def composed(*overrides):
@@ -27,7 +37,11 @@ def test_an_experiment_is_composed_and_fits_its_learner(name):
             assert config["algorithm"][key] == value
     fields = {**config["algorithm"], "total_steps": settings["total_steps"]}
     run = RunContext(
-        config["algorithm_name"], config["env"], env_parameters=config["env_parameters"], **fields
+        config["algorithm_name"],
+        config["env"],
+        env_parameters=config["env_parameters"],
+        wrappers=config["wrappers"],
+        **fields,
     )
     assert run.algorithm.num_updates * run.algorithm.steps_per_update >= settings["total_steps"]
     if name == "cutting2d":
@@ -83,3 +97,94 @@ def test_the_job_shop_experiment_finds_a_schedule_near_the_optimum():
     # It begins at 95; the optimum is 55. Seeds 0 to 3 end at 60, 55, 55 and 59: of one alone
     # little follows, so that `benchmarks.learning` judges eight.
     assert jax.jit(best)(jax.random.key(1)) >= -57
+
+
+def test_wrappers_are_composed_in_the_order_of_typing():
+    by_key = composed("wrappers.RewardScaling.scale=0.1", "wrappers.TimeLimit.max_steps=100")
+    at_once = composed("wrappers={RewardScaling: {scale: 0.1}, TimeLimit: {max_steps: 100}}")
+    for config in (by_key, at_once):
+        assert [*config["wrappers"].items()] == [
+            ("RewardScaling", {"scale": 0.1}), ("TimeLimit", {"max_steps": 100}),
+        ]  # fmt: skip
+    assert composed()["wrappers"] == {}
+
+
+def test_a_list_of_wrappers_may_hold_one_twice():
+    config = composed("wrappers=[{TimeLimit: {max_steps: 9}}, TimeLimit]")
+    assert config["wrappers"] == [{"TimeLimit": {"max_steps": 9}}, "TimeLimit"]
+
+
+def test_wrappers_may_differ_between_the_jobs_of_a_multirun():
+    found = []
+    run_with_config(
+        ["-m", "wrappers=none,vector_obs", "wrappers.TimeLimit.max_steps=3,4"],
+        lambda config: found.append(config["wrappers"]) or 0,
+    )
+    assert [wrappers["TimeLimit"]["max_steps"] for wrappers in found] == [3, 4, 3, 4]
+    assert ["ObservationNormalization" in wrappers for wrappers in found] == [False] * 2 + [
+        True
+    ] * 2
+
+
+@pytest.fixture
+def declare(monkeypatch):
+    """Pretend that there is an experiment with these settings."""
+
+    def declare(name, settings):
+        store = ConfigStore.instance()
+        store.store(group="experiment", name=name, node=settings, package="_global_")
+        monkeypatch.setattr(experiments, "load", lambda name: settings)
+
+    return declare
+
+
+def test_an_experiment_may_wrap_its_env(declare):
+    declare("of_test_mapping", {"env": "CartPole-v1", "wrappers": {"TimeLimit": {"max_steps": 9}}})
+    config = composed("experiment=of_test_mapping", "wrappers.RewardScaling.scale=2.0")
+    assert [*config["wrappers"]] == ["TimeLimit", "RewardScaling"]
+    config = composed("experiment=of_test_mapping", "wrappers.TimeLimit.max_steps=8")
+    assert config["wrappers"] == {"TimeLimit": {"max_steps": 8}}
+    declare("of_test_list", {"env": "CartPole-v1", "wrappers": [{"TimeLimit": {"max_steps": 9}}]})
+    assert composed("experiment=of_test_list")["wrappers"] == [{"TimeLimit": {"max_steps": 9}}]
+
+
+def test_an_experiment_may_choose_wrappers_by_name(declare):
+    declare(
+        "of_test_name", {"defaults": [{"override /wrappers": "vector_obs"}], "env": "CartPole-v1"}
+    )
+    assert "ObservationNormalization" in composed("experiment=of_test_name")["wrappers"]
+
+
+class Screen(EndlessReward):
+    """A colored picture."""
+
+    @property
+    def observation_space(self):
+        return Box(0, 255, (20, 24, 3), dtype="uint8")
+
+    def observe(self, state):
+        return jnp.full((20, 24, 3), 51, jnp.uint8)
+
+
+SHAPES = {
+    "none": (4,),
+    "vector_obs": (4,),
+    "vector_obs_rnn": (4, 4),
+    "pixel_obs": (96, 96, 1),
+    "pixel_obs_rnn": (4, 96, 96, 1),
+}
+
+
+@pytest.mark.parametrize("name", experiments.names("wrappers"))
+def test_a_stack_that_is_shipped_wraps_an_env_and_comes_back_from_its_own_data(name):
+    bare = Screen() if name.startswith("pixel") else mazejax.make("CartPole-v1")
+    env, stored = compose.as_configured(bare, composed(f"wrappers={name}")["wrappers"])
+    assert wrap(bare, json.loads(json.dumps(stored))) == env
+    if observation_statistics.is_missing(env):
+        env = observation_statistics.estimate(env, jax.random.key(0), num_samples=32)
+    obs, _ = env.reset(jax.random.key(1))
+    assert obs.shape == env.observation_space.shape == SHAPES[name]
+    if name == "pixel_obs":
+        np.testing.assert_allclose(obs, np.full(obs.shape, 0.2), rtol=1e-6)
+    if name == "vector_obs_rnn":
+        assert (obs[:3] == 0).all() and np.abs(obs[3]).max() <= 3, "zeros are what is usual"

@@ -110,3 +110,12 @@ def test_an_unknown_strategy_is_told_with_the_nearest_one():
         reset.check_strategy("compct")
     for strategy in ("auto", *reset.STRATEGIES):
         reset.check_strategy(strategy)
+
+
+def test_what_nothing_depends_on_costs_nothing():
+    def wasteful(x):
+        unused = jnp.zeros((1000, 1000)) + x.sum()
+        return x + 1.0, unused.shape
+
+    x = jnp.zeros(4)
+    assert reset.primitive_cost(lambda x: wasteful(x)[0], x) == 4

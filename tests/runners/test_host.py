@@ -85,7 +85,7 @@ class Mixed(Env):
         return state[1]
 
 
-SETTINGS = {"num_envs": 4, "num_steps": 16, "total_steps": 4 * 16 * 3}
+SETTINGS = {"statistics": "none", "num_envs": 4, "num_steps": 16, "total_steps": 4 * 16 * 3}
 # Of 12 steps at most: some episodes of a policy that knows nothing end before, some do not.
 POLES = mazejax.make("CartPole-v1", max_steps=12)
 SMALL = MLPActorCritic((8,))
