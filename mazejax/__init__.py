@@ -52,6 +52,8 @@ _lazy_getattr, __dir__, __all__ = lazy_names(
         "make": "mazejax.registry",
         "networks": "mazejax.networks",
         "random": "mazejax.random",
+        "read_run": "mazejax.runners.read_run",
+        "record_events": "mazejax.runners.event_recording",
         "register": "mazejax.registry",
         "registry": "mazejax.registry",
         "runners": "mazejax.runners",

@@ -18,17 +18,21 @@ USAGE = """\
 usage: mazejax VERB [key=value ...]
 
   train      train a policy        mazejax train env=CartPole-v1 algorithm=ppo total_steps=300_000
+                                   mazejax train env=Pendulum-v1 wrappers.RewardScaling.scale=0.1
                                    mazejax train resume=runs/NAME
   evaluate   evaluate a run        mazejax evaluate runs/NAME episodes=100 seed=1
+  events     what happened, as TSV mazejax events runs/NAME episodes=50 seed=1
+  hparams    runs in TensorBoard   mazejax hparams runs
   demo       train CartPole until it is solved, and show what came of it
   plan       sizes and memory      mazejax plan env=CartPole-v1 algorithm.num_envs=1024
   check      check an environment  mazejax check CartPole-v1, mazejax check my_package:make_env
   envs       table of environments
   doctor     versions, devices, flags, cache, and what to mend
 
-Keys of train and plan: env, env_parameters.NAME, algorithm (a name), algorithm.FIELD,
-run.FIELD, total_steps, seed, directory, resume. `mazejax train --help` lists them with
-their values; `-m` before keys with several values (seed=0,1,2) runs all combinations.
+Keys of train and plan: env, env_parameters.NAME, wrappers (a name), wrappers.NAME.FIELD,
+algorithm (a name), algorithm.FIELD, run.FIELD, total_steps, seed, directory, resume.
+`mazejax train --help` lists them with their values; `-m` before keys with several values
+(seed=0,1,2) runs all combinations.
 """
 
 
@@ -104,6 +108,7 @@ def _plan(overrides: list[str]) -> int:
 
 
 def _evaluate(arguments: list[str]) -> int:
+    from mazejax.runners.console import ConsoleWriter
     from mazejax.runners.run_context import RunContext
 
     if not arguments or "=" in arguments[0]:
@@ -111,7 +116,36 @@ def _evaluate(arguments: list[str]) -> int:
     options = _options("evaluate", arguments[1:], {"episodes": 100, "seed": 1})
     run = RunContext.load(arguments[0])
     print(run.policy)
-    print(run.evaluate(episodes=options["episodes"], seed=options["seed"]))
+    evaluation = run.evaluate(episodes=options["episodes"], seed=options["seed"])
+    print(evaluation)
+    table = ConsoleWriter()
+    table.write(evaluation.returns.size, *evaluation.report())
+    table.show()
+    return 0
+
+
+def _events(arguments: list[str]) -> int:
+    """Play episodes of a run's policy and write all that happens in them."""
+    from mazejax.runners.event_files import FOLDER
+    from mazejax.runners.run_context import RunContext
+
+    if not arguments or "=" in arguments[0]:
+        raise ConfigError("events: of which run? for instance: mazejax events runs/NAME")
+    options = _options("events", arguments[1:], {"episodes": 50, "seed": 1})
+    run = RunContext.load(arguments[0])
+    print(run.record_events(options["episodes"], options["seed"]))
+    print(f"\nwritten to {run.directory / FOLDER}")
+    return 0
+
+
+def _hparams(arguments: list[str]) -> int:
+    """Write the table of runs that TensorBoard shows as HPARAMS."""
+    from mazejax.runners.hparams import write_hparams
+
+    if len(arguments) != 1:
+        raise ConfigError("hparams: of which runs? for instance: mazejax hparams runs")
+    rows = write_hparams(arguments[0])
+    print(f"{len(rows)} runs; look at them with: tensorboard --logdir {arguments[0]}")
     return 0
 
 
@@ -165,6 +199,8 @@ def _doctor(arguments: list[str]) -> int:
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
+    "events": _events,
+    "hparams": _hparams,
     "demo": _demo,
     "plan": _plan,
     "check": _check,
@@ -198,6 +234,7 @@ def _context(config: dict[str, Any]) -> Any:
             seed=config["seed"],
             directory=config["directory"],
             env_parameters=config["env_parameters"],
+            wrappers=config["wrappers"],
             **fields,
         )
     except ConfigError as error:
@@ -246,6 +283,7 @@ def _show_directory(run: Any) -> None:
         "tensorboard": "tensorboard",
         "checkpoints": "checkpoints",
         "best policy": "best_policy.safetensors",
+        "normalizing": "observation_statistics.npz",
         "rollout": "rollout.gif",
         "in a browser": "rollout.html",
         "curve": "learning_curve.png",

@@ -1,4 +1,4 @@
-"""Tables from names to the factories of environments, algorithms, networks and their blocks.
+"""Tables from names to factories: environments, wrappers, algorithms, networks and their blocks.
 
 A factory is a callable or the text "module:attribute", which is imported when its name is
 first asked for: so a table of everything costs nothing to load. What the factories make
@@ -208,6 +208,31 @@ algorithms = Registry("algorithm", entry_points="mazejax.algorithms")
 algorithms.register("a2c", "mazejax.algos.a2c:A2C")
 algorithms.register("es", "mazejax.algos.es:ES")
 algorithms.register("ppo", "mazejax.algos.ppo:PPO")
+
+wrappers = Registry("wrapper", entry_points="mazejax.wrappers")
+"""Wrappers by name; what `wrappers.NAME.FIELD` and `mazejax.wrappers.wrap` look up."""
+
+for _module, _names in {
+    "action": ("DiscretizeActions", "SplitActions"),
+    "monitor": ("Monitoring", "ObservationVisualization", "StatisticsLogging"),
+    "normalization": ("ObservationNormalization",),
+    "preprocessing": ("PreProcessing",),
+    "record": ("ActionRecording", "GIFExport", "SpacesRecording"),
+    "repeat": ("StepSkip", "StickyActions"),
+    "reward": ("ReturnNormalization", "RewardClipping", "RewardScaling"),
+    "stacking": ("ObservationStack",),
+    "structure": (
+        "DictAction",
+        "DictObservation",
+        "NoDictAction",
+        "NoDictObservation",
+        "NoDictSpaces",
+        "SortedSpaces",
+    ),
+    "time": ("RandomReset", "TimeLimit"),
+}.items():
+    for _name in _names:
+        wrappers.register(_name, f"mazejax.wrappers.{_module}:{_name}")
 
 blocks = Registry("block", entry_points="mazejax.blocks")
 """Blocks of networks by name; what `block: NAME` in the settings of a network looks up."""

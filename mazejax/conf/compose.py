@@ -15,6 +15,10 @@ from mazejax import registry
 from mazejax.conf import experiments, nodes
 from mazejax.errors import ConfigError, MazejaxError, did_you_mean
 from mazejax.runners.config import TEMPLATE
+from mazejax.wrappers.compose import field_names
+
+_WRAPPER_LIST = "wrapper_list"
+"""Where a list of wrappers waits: as a value of `wrappers`, Hydra takes it for several names."""
 
 Function = Callable[[dict[str, Any]], int]
 
@@ -38,12 +42,13 @@ def run_with_config(arguments: list[str], function: Function) -> list[int]:
     @hydra.main(version_base="1.3", config_path=None, config_name="train")
     def call(config: Any) -> None:
         try:
-            codes.append(function({**_plain(config), "algorithm_name": _choice(algorithm)}))
+            plain = _plain(config)
+            plain["wrappers"] = plain.pop(_WRAPPER_LIST, plain["wrappers"]) or {}
+            codes.append(function({**plain, "algorithm_name": _choice(algorithm)}))
         except MazejaxError as error:  # kept from Hydra, which would print around it
             errors.append(error)
 
-    # Hydra has no node that knows the keys that one likes.
-    wanted = [f"++{a}" if a.startswith(free) else a for a in _flags_first(arguments)]
+    wanted = [_as_hydra_has_it(argument, free) for argument in _flags_first(arguments)]
     argv, sys.argv = sys.argv, ["mazejax train", *wanted]
     try:
         call()
@@ -80,7 +85,38 @@ def _check_overrides(overrides: list[str]) -> tuple[str, tuple[str, ...]]:
         key = override.key_or_group
         if key not in known and not key.startswith(("hydra.", "hydra/", *inner)):
             raise ConfigError(f"{key}: unknown key; {_suggest(key, known)}")
+        if key.startswith("wrappers."):
+            _check_wrapper(key)
+        elif key == "wrappers" and not override.is_sweep_override():
+            _check_stack(override.value())
     return chosen, free
+
+
+def _check_stack(value: Any) -> None:
+    """Raise ConfigError unless `wrappers=VALUE` is a name, a mapping or a list."""
+    if isinstance(value, str):
+        experiments.load(value, "wrappers")
+    elif not isinstance(value, (dict, list)):
+        raise ConfigError(
+            f"wrappers: expected a name or wrappers with their fields, got {value!r}; "
+            f"for instance wrappers={{TimeLimit:{{max_steps:100}}}}"
+        )
+
+
+def _check_wrapper(key: str) -> None:
+    """Raise ConfigError unless `wrappers.NAME.FIELD` names what there is."""
+    _, name, *rest = key.split(".")
+    names = registry.wrappers.names()
+    if name not in names:
+        near = {".".join(("wrappers", other, *rest)) for other in names}
+        raise ConfigError(f"{key}: unknown wrapper; {did_you_mean(key, near)}")
+    try:
+        known = field_names(registry.wrappers.get(name))
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from None
+    if rest and known is not None and rest[0] not in known:
+        fields = {f"wrappers.{name}.{field}" for field in known}
+        raise ConfigError(f"{key}: unknown key; {did_you_mean(key, fields)}")
 
 
 def _chosen_network(choices: dict[str, str]) -> str | None:
@@ -122,7 +158,12 @@ def _suggest(key: str, known: set[str]) -> str:
         return "choose it by algorithm/network=NAME"
     last = key.rsplit(".", 1)[-1]
     same_ending = sorted(k for k in known if k.rsplit(".", 1)[-1] == last)
-    return f"did you mean {same_ending[0]!r}?" if same_ending else did_you_mean(key, known)
+    if key.split(".")[0] in registry.wrappers.names():
+        same_ending = [f"wrappers.{key}"]
+    if same_ending:
+        return f"did you mean {same_ending[0]!r}?"
+    _, dot, rest = key.partition(".")
+    return did_you_mean(key, known | {f"{k}{rest}" for k in known if dot and k.endswith(".")})
 
 
 def _plain(config: Any) -> dict[str, Any]:
@@ -135,6 +176,13 @@ def _choice(default: str) -> str:
     from hydra.core.hydra_config import HydraConfig
 
     return str(HydraConfig.get().runtime.choices.get("algorithm", default))
+
+
+def _as_hydra_has_it(argument: str, free: tuple[str, ...]) -> str:
+    if argument.startswith("wrappers=["):
+        return argument.replace("wrappers", f"++{_WRAPPER_LIST}", 1)
+    # Hydra has no node that knows the keys that one likes.
+    return f"++{argument}" if argument.startswith(free) else argument
 
 
 def _flags_first(arguments: list[str]) -> list[str]:

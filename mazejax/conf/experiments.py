@@ -1,7 +1,8 @@
-"""Experiments: settings that solve the built-in environments, as YAML files beside this one.
+"""Experiments and stacks of wrappers: settings by name, as YAML files in folders beside this one.
 
-`mazejax train experiment=cutting2d` trains one; a file holds only what differs from the
-defaults, under the names of the command line.
+`mazejax train experiment=cutting2d` trains what solves a built-in environment,
+`wrappers=vector_obs` wraps one; a file holds only what differs from the defaults, under the
+names of the command line.
 """
 
 from pathlib import Path
@@ -10,21 +11,22 @@ from typing import Any
 from mazejax.conf.nodes import DEFAULT_ALGORITHM
 from mazejax.errors import ConfigError, did_you_mean
 
-_FOLDER = Path(__file__).parent / "experiment"
+_FOLDER = Path(__file__).parent
 
 
-def names() -> tuple[str, ...]:
-    """All experiments, sorted."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
+def names(group: str = "experiment") -> tuple[str, ...]:
+    """All experiments, or all stacks of `wrappers`, sorted."""
+    return tuple(sorted(path.stem for path in (_FOLDER / group).glob("*.yaml")))
 
 
-def load(name: str) -> dict[str, Any]:
-    """The settings of an experiment; ConfigError for an unknown name."""
-    if name not in names():
-        raise ConfigError(f"experiment: unknown {name!r}; {did_you_mean(str(name), names())}")
+def load(name: str, group: str = "experiment") -> dict[str, Any]:
+    """The settings of an experiment, or of a stack of `wrappers`; ConfigError for no such name."""
+    known = names(group)
+    if name not in known:
+        raise ConfigError(f"{group}: unknown {name!r}; {did_you_mean(str(name), known)}")
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_container(OmegaConf.load(_FOLDER / f"{name}.yaml"))  # type: ignore[return-value]
+    return OmegaConf.to_container(OmegaConf.load(_FOLDER / group / f"{name}.yaml"))  # type: ignore[return-value]
 
 
 def choices(settings: dict[str, Any]) -> dict[str, str]:

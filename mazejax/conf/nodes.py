@@ -14,8 +14,9 @@ from typing import Any
 from mazejax import registry
 from mazejax.base import Pytree
 from mazejax.networks.template import NetworkTemplate
-from mazejax.runners.config import TEMPLATE, config_fields, field_types, to_config
+from mazejax.runners.config import TEMPLATE, config_fields, to_config
 from mazejax.runners.settings import RunSettings
+from mazejax.wrappers.fields import field_types
 
 DEFAULT_ALGORITHM = "ppo"
 
@@ -31,13 +32,15 @@ def node(cls: type[Pytree]) -> type:
 def root_node() -> type:
     """Node of `mazejax train`."""
     quiet = [{f"override hydra/{logging}": "none"} for logging in ("job_logging", "hydra_logging")]
-    defaults = ["_self_", {"algorithm": DEFAULT_ALGORITHM}, {"experiment": None}, *quiet]
+    groups = [{"wrappers": None}, {"algorithm": DEFAULT_ALGORITHM}, {"experiment": None}]
+    defaults = ["_self_", *groups, *quiet]
     return dataclasses.make_dataclass(
         "TrainConfig",
         [
             ("defaults", list[Any], dataclasses.field(default_factory=lambda: defaults)),
             ("env", str | None, None),
             ("env_parameters", dict[str, Any], dataclasses.field(default_factory=dict)),
+            ("wrappers", Any, None),  # or mapping, or list: these OmegaConf does not merge
             ("algorithm", Any, dataclasses.field(default="???")),
             ("total_steps", int | None, None),
             ("seed", int, 0),
@@ -69,7 +72,7 @@ def known_keys(algorithm: str, network: str | None = None) -> set[str]:
     """
     cls = registry.algorithms.get(algorithm)
     keys = {field.name for field in dataclasses.fields(root_node())} - {"defaults", "hydra"}
-    keys |= {"experiment", "env_parameters."} | _dotted(RunSettings, "run.")
+    keys |= {"experiment", "env_parameters.", "wrappers."} | _dotted(RunSettings, "run.")
     if "network" in field_types(cls):
         keys.add("algorithm/network")
     return keys | _dotted(cls, "algorithm.", registry.networks.get(network) if network else None)

@@ -2,4 +2,7 @@
 
 from mazejax._lazy import lazy_names
 
-__getattr__, __dir__, __all__ = lazy_names(__name__, {"Policy": "mazejax.deployment.policy"})
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {"Interface": "mazejax.deployment.interface", "Policy": "mazejax.deployment.policy"},
+)

@@ -15,6 +15,9 @@ from mazejax.types import Array, PyTree
 class Policy:
     """Networks by step key, with their variables.
 
+    Observations and actions are those of the env in its wrappers; `Interface` leads to them
+    from those of the bare env.
+
     policy.act(obs)                      # the best action, for one observation
     policy.act(obs, seed=3)              # drawn from the distribution
     policy.act(observations)             # [B, ...], batches as they come

@@ -12,7 +12,7 @@ from mazejax.base import Pytree, static
 from mazejax.envs.base import Env, StateStep
 from mazejax.envs.conversion import ActionConversion, ObservationConversion
 from mazejax.envs.core import CoreEnv, CoreStep
-from mazejax.envs.reward import RewardAggregator
+from mazejax.envs.reward import RewardAggregator, aggregated
 from mazejax.envs.structured import check_schedule, check_step_keys, map_agents
 from mazejax.errors import ConfigError, EnvError
 from mazejax.events.kpi import KPICalculator
@@ -213,8 +213,8 @@ class MazeEnv(Env):
         if is_last and isinstance(state.pending_events, EventLog):
             step = step._replace(events=state.pending_events.merge(step.events))
         if self.reward_aggregator is not None:
-            reward = self.reward_aggregator.summarize(step.events, step.state)
-            step = step._replace(reward=reward)
+            reward, events = aggregated(self.reward_aggregator, step.events, step.state)
+            step = step._replace(reward=reward, events=events)
         # Numbers of the env are Python floats: products with them are weakly typed.
         return step._replace(reward=jnp.asarray(step.reward, jnp.float32))
 

@@ -60,8 +60,9 @@ class VectorEnv(Pytree):
     steps 64 different worlds. `auto_reset` is `always` (reset all, select), `compact`
     (reset only those that ended) or `auto` (by the counted cost of a reset); all give the
     same trajectories. `pool` begins episodes in one of `pool_size` states made beforehand:
-    for very expensive resets, and approximate, since initial states repeat. A key of
-    another implementation than `key_impl` seeds one of it.
+    for very expensive resets, and approximate, since initial states repeat. What outlives
+    episodes, such as running moments, the env takes over from its last state (`carry_over`).
+    A key of another implementation than `key_impl` seeds one of it.
 
     Inside `shard_map`, give the name of the mesh axis and the number of envs on each
     device: envs then draw as they would in one VectorEnv over all of them.
@@ -253,16 +254,19 @@ class VectorEnv(Pytree):
         strategy = self.strategy()
         reset_rows = self._pool_rows if strategy == "pool" else self._reset_rows
         envs = reset_strategies.reset_ended(
-            strategy, state.envs, done, lambda rows: self._next_rows(state, rows, reset_rows)
+            strategy,
+            state.envs,
+            done,
+            lambda rows: reset_rows(state, rows),
+            functools.partial(self._carry_over, state) if self.env.has_carry_over else None,
         )
         return state.replace(envs=envs)
 
-    def _next_rows(self, state: VectorState, rows: Array | None, reset_rows: Any) -> PyTree:
-        """First states of the next episodes, with what the env carries over from those before."""
-        fresh = reset_rows(state, rows)
-        if not self.env.has_carry_over:
-            return fresh
-        ended = jax.tree.map(lambda leaf: _take(leaf, rows), state.envs)
+    def _carry_over(
+        self, state: VectorState, rows: Array | None, ended: PyTree, fresh: PyTree
+    ) -> PyTree:
+        """The fresh states of these rows, with what the env carries over from those of all."""
+        ended = jax.tree.map(lambda leaf: _take(leaf, rows), ended)
         return self._map_envs(
             lambda env, *states: env.carry_over(*states), state, rows, ended, fresh
         )
@@ -381,4 +385,10 @@ def _take(values: Array, rows: Array | None) -> Array:
 @functools.lru_cache(maxsize=256)
 def _cheapest_strategy(env: Env, key_impl: str) -> str:
     key = jax.eval_shape(lambda: random.key(0, key_impl))
-    return reset_strategies.choose(env.reset_state, key)
+    if not env.has_carry_over:
+        return reset_strategies.choose(env.reset_state, key)
+
+    def reset_again(key: Key, ended: PyTree) -> PyTree:
+        return env.carry_over(ended, env.reset_state(key))
+
+    return reset_strategies.choose(reset_again, key, jax.eval_shape(env.reset_state, key))

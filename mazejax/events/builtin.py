@@ -8,6 +8,20 @@ from mazejax.events.levels import episode_stats, epoch_stats, step_stats
 from mazejax.events.topic import Attribute, Event, Topic
 
 _SPREAD = ("mean", "std", "min", "max")
+_SUMS = (
+    step_stats("sum", "value"),
+    episode_stats("sum", "value"),
+    *(epoch_stats(reducer, "value") for reducer in _SPREAD),
+)
+_MEANS = (
+    step_stats("mean", "value"),
+    episode_stats("mean", "value"),
+    *(epoch_stats(reducer, "value") for reducer in ("mean", "std")),
+)
+_HISTOGRAM = (
+    episode_stats("histogram", "value"),
+    epoch_stats("histogram", "value", "histogram"),
+)
 
 
 class BaseEnvEvents(Topic):
@@ -48,27 +62,19 @@ class RewardEvents(Topic):
     reward_original = Event(
         "The reward of a flat step as the env itself gave it.",
         {"value": Attribute()},
-        statistics=(
-            step_stats("sum", "value"),
-            episode_stats("sum", "value"),
-            *(epoch_stats(reducer, "value") for reducer in _SPREAD),
-        ),
+        statistics=_SUMS,
     )
     reward_processed = Event(
         "The reward of a sub-step as the learner gets it.",
         {"value": Attribute()},
-        statistics=(
-            step_stats("sum", "value"),
-            episode_stats("sum", "value"),
-            *(epoch_stats(reducer, "value") for reducer in _SPREAD),
-        ),
+        statistics=_SUMS,
     )
-
-
-_HISTOGRAM = (
-    episode_stats("histogram", "value"),
-    epoch_stats("histogram", "value", "histogram"),
-)
+    reward_part = Event(
+        "One of the parts that a reward is the weighted sum of.",
+        {"name": Attribute((), "int32", categories=("",)), "value": Attribute()},
+        group_by="name",
+        statistics=_SUMS,
+    )
 
 
 class ActionEvents(Topic):
@@ -105,26 +111,24 @@ class ObservationEvents(Topic):
     )
 
 
+class ObservationVisualizationEvents(Topic):
+    """Observations that somebody wants to look at, entry by entry."""
+
+    observation_to_visualize = Event(
+        "An observation as a vector.", {"value": Attribute((1,))}, statistics=_HISTOGRAM
+    )
+
+
 class PolicyEvents(Topic):
     """What policies and critics think."""
 
     value = Event(
-        "The critic's value of an observation.",
-        {"value": Attribute()},
-        statistics=(
-            step_stats("mean", "value"),
-            episode_stats("mean", "value"),
-            *(epoch_stats(reducer, "value") for reducer in _SPREAD),
-        ),
+        "The critic's value of an observation.", {"value": Attribute()}, statistics=_MEANS
     )
     entropy = Event(
         "The entropy of the distribution that an action was drawn from, in nats.",
         {"value": Attribute()},
-        statistics=(
-            step_stats("mean", "value"),
-            episode_stats("mean", "value"),
-            *(epoch_stats(reducer, "value") for reducer in _SPREAD),
-        ),
+        statistics=_MEANS,
     )
 
 
@@ -132,6 +136,13 @@ def kpi_event(names: tuple[str, ...]) -> Event:
     """The event of KPIs with these names."""
     name = Attribute((), "int32", categories=names)
     return BaseEnvEvents.kpi.labelled(attributes={"name": name, "value": Attribute()})
+
+
+def part_event(names: tuple[str, ...]) -> Event:
+    """The event of the parts of a reward with these names; all are fired in every sub-step."""
+    name = Attribute((), "int32", categories=names)
+    attributes = {"name": name, "value": Attribute()}
+    return RewardEvents.reward_part.labelled(attributes=attributes, capacity=len(names))
 
 
 def lost_event(events: tuple[Event, ...]) -> Event:

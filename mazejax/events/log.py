@@ -97,6 +97,13 @@ class EventLog(Pytree):
             merged[name] = _concatenated(first, merged[name])
         return later.replace(firings=merged)
 
+    def union(self, other: Self) -> Self:
+        """A log of both events and firings; EnvError if they have an event in common."""
+        for name in self.firings.keys() & other.firings.keys():
+            raise EnvError(f"event {name}: is in both logs; fire it in one of them")
+        events = sorted((*self.events, *other.events), key=lambda event: event.id)
+        return type(self)({**self.firings, **other.firings}, tuple(events))
+
     def keep_where(self, condition: Array) -> Self:
         """This log where the condition [] holds, else an empty one."""
         firings = {

@@ -87,6 +87,7 @@ class Event:
             _check_group(name, self.attributes)
         if plot not in PLOTS:
             raise ConfigError(f"Event plot: unknown {plot!r}; {did_you_mean(str(plot), PLOTS)}")
+        self._declared = statistics
         self.statistics = self._resolved(statistics)
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -109,7 +110,7 @@ class Event:
             "attributes": self.attributes,
             "capacity": self.capacity,
             "group_by": self.group_by,
-            "statistics": self.statistics,
+            "statistics": self._declared,  # whose groups are those that there will be
             "plot": self.plot,
         }
         event = Event(self.description, labels=labels, **{**arguments, **changes})

@@ -9,6 +9,7 @@ from mazejax._lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "draw_distribution": "mazejax.rendering.distributions",
         "rasterize": "mazejax.rendering.rasterizer",
         "player_html": "mazejax.rendering.frames",
         "write_gif": "mazejax.rendering.frames",

@@ -11,7 +11,7 @@ import numpy as np
 
 from mazejax.errors import ConfigError, did_you_mean
 from mazejax.events.distribution import Distribution
-from mazejax.rendering.plots import _figure_class
+from mazejax.rendering.plots import figure_class
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -145,7 +145,7 @@ def _bars(
 def _new(width: float, title: str, height: float = 3.2, right: float = 0.15) -> tuple[Any, Any]:
     """Figure and axes of a size in inches, with a margin on the right."""
     size = (max(width, 0.5 + 0.075 * len(title)), height)  # a character is 0.075 inches
-    figure = _figure_class()(figsize=size, dpi=_DPI)
+    figure = figure_class()(figsize=size, dpi=_DPI)
     # Not a constrained layout, which draws all twice: figures are made while training waits.
     left, bottom, top = 0.8 / size[0], 0.5 / height, 0.35 / height
     axes = figure.add_axes((left, bottom, 1.0 - left - right / size[0], 1.0 - bottom - top))

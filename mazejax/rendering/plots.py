@@ -49,7 +49,7 @@ def plot_curves(
     if not series:
         raise ConfigError("plot_curves: got no series, expected {label: (x, y)} with one at least")
     curves = {label: _checked(label, curve) for label, curve in series.items()}
-    figure = _figure_class()(figsize=(7.0, 4.2), dpi=110, layout="constrained")
+    figure = figure_class()(figsize=(7.0, 4.2), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     _draw_curves(axes, curves)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
@@ -80,7 +80,7 @@ def plot_comparison(
     # 0.08 inches are a character of the labels, 0.34 a row of them.
     width = 9.5 + 0.08 * max(map(len, series))
     height = max(4.2, 1.0 + 0.34 * len(series))
-    figure = _figure_class()(figsize=(width, height), dpi=110, layout="constrained")
+    figure = figure_class()(figsize=(width, height), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2.4, 1.0))
     _draw_curves(left, curves)
     for row, (label, (value, low, high)) in enumerate(scores.items()):
@@ -156,7 +156,7 @@ def _checked(label: str, curve: Any) -> Curve:
 
 
 @functools.cache
-def _figure_class() -> type:
+def figure_class() -> type:
     """Figure that notebooks can show: they know matplotlib's own only once pyplot is imported."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -26,16 +26,24 @@ from mazejax.runners import evaluation as evaluating
 from mazejax.runners import plan as planning
 from mazejax.runners import rollout as rollouts
 from mazejax.runners.config import config_fields, from_config, to_config
+from mazejax.runners.console import ConsoleWriter
+from mazejax.runners.event_playing import trained_policy
+from mazejax.runners.event_recording import RecordedEvents, record_events
 from mazejax.runners.program import Program, compile_program
 from mazejax.runners.progress import Progress, choose_progress
 from mazejax.runners.settings import RunSettings
 from mazejax.runners.signals import StopRequest
 from mazejax.runners.training import Best, TrainingLoop
-from mazejax.runners.writers import JSONLinesWriter, MetricsWriter, TensorBoardWriter, read_metrics
+from mazejax.runners.writers import (
+    METRICS_FILE,
+    JSONLinesWriter,
+    MetricsWriter,
+    TensorBoardWriter,
+    read_metrics,
+)
 from mazejax.wrappers import compose
 
 CONFIG_FILE = "config.json"
-METRICS_FILE = "metrics.jsonl"
 POLICY_FILE = "best_policy.safetensors"
 
 _FRESH_EPISODES = 2**32  # above every seed of a run, and runs choose their policy by their own
@@ -102,7 +110,8 @@ class RunContext:
         first = 0 if state is None else int(state.updates) * algorithm.steps_per_update
         total = algorithm.num_updates * algorithm.steps_per_update
         progress = choose_progress(self.settings.progress, total, first)
-        writers = self._writers(first)
+        console = self._console()
+        writers = self._writers(first, console)
         with StopRequest() as stop:
             try:
                 program = self._compile(progress)
@@ -121,6 +130,7 @@ class RunContext:
                     best=self._best,
                     on_best=self._save_best,
                     totals=self._totals(),
+                    console=console,
                 )
                 self.state = loop.run(state, stop)
             finally:
@@ -197,6 +207,24 @@ class RunContext:
             episodes,
             self.settings.max_episode_steps,
             deterministic,
+        )
+
+    def record_events(
+        self, episodes: int = 50, seed: int = 1, deterministic: bool = True
+    ) -> RecordedEvents:
+        """Every event of fresh episodes of the best policy, with its time and its episode.
+
+        The episodes are those of `evaluate` with as many and the same seed; they are written
+        as TSV into `event_logs` of the run's directory too.
+        """
+        algorithm = self._settle()
+        return record_events(
+            algorithm.env,
+            trained_policy(algorithm, self._policy_variables(), deterministic),
+            random.stream(random.key(_FRESH_EPISODES + seed), "evaluation"),
+            episodes,
+            self.settings.max_episode_steps,
+            self.directory,
         )
 
     def render(self, path: str | os.PathLike | None = None, seed: int = 0) -> Path:
@@ -302,13 +330,17 @@ class RunContext:
             return {}
         return dict(checkpoint.read_manifest(self.directory, max(steps))["metadata"]["totals"])
 
-    def _writers(self, first_step: int) -> list[MetricsWriter]:
+    def _console(self) -> ConsoleWriter | None:
+        shown = {self.settings.progress, self.settings.print_statistics}
+        return ConsoleWriter() if not shown & {"none", "never"} else None
+
+    def _writers(self, first_step: int, console: ConsoleWriter | None) -> list[MetricsWriter]:
         writers: list[MetricsWriter] = [
             JSONLinesWriter(self.directory / METRICS_FILE, resume_step=first_step)
         ]
         if self.settings.tensorboard:
             writers.append(TensorBoardWriter(self.directory / "tensorboard", first_step))
-        return writers
+        return writers if console is None else [*writers, console]
 
     def _save_best(self, best: Best, update: int) -> None:
         metadata = {

@@ -5,7 +5,10 @@ import math
 from mazejax.base import Pytree, static
 from mazejax.errors import ConfigError, did_you_mean
 
-_PROGRESS = ("auto", "plain", "none")
+_CHOICES = {
+    "progress": ("auto", "plain", "none"),
+    "print_statistics": ("evaluations", "end", "never"),
+}
 
 
 class RunSettings(Pytree):
@@ -27,6 +30,9 @@ class RunSettings(Pytree):
     """Write TensorBoard files."""
     progress: str = static(default="auto")
     """`auto` (a live line in a terminal), `plain` (lines that stay) or `none`."""
+    print_statistics: str = static(default="end")
+    """When a table of the statistics of events is printed: after `evaluations`, at the `end` or
+    `never`; without progress it never is."""
 
     def validate(self) -> None:
         """Raise ConfigError for counts below their least value and unknown choices."""
@@ -40,9 +46,10 @@ class RunSettings(Pytree):
                 )
         if self.target_return is not None and not math.isfinite(self.target_return):
             raise ConfigError(f"target_return: must be finite, got {self.target_return}")
-        if self.progress not in _PROGRESS:
-            suggestion = did_you_mean(self.progress, _PROGRESS)
-            raise ConfigError(f"progress: unknown {self.progress!r}; {suggestion}")
+        for name, known in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in known:
+                raise ConfigError(f"{name}: unknown {value!r}; {did_you_mean(str(value), known)}")
 
 
 def spread(count: int, num_updates: int) -> frozenset[int]:

@@ -22,6 +22,7 @@ from mazejax.errors import MazejaxError
 from mazejax.events.distribution import Distribution
 from mazejax.events.report import merge_summaries, report
 from mazejax.runners import checkpoint
+from mazejax.runners.console import ConsoleWriter
 from mazejax.runners.evaluation import Evaluation, evaluate
 from mazejax.runners.finite import first_nonfinite, nonfinite_error
 from mazejax.runners.program import MAX_UPDATES, Program, host_rows
@@ -70,6 +71,8 @@ class TrainingLoop:
     on_best: Callable[[Best, int], None]
     totals: dict[str, float]
     """What statistics of events add up to over the whole run, by tag."""
+    console: ConsoleWriter | None = None
+    """Where statistics of events are shown to a person."""
 
     def run(self, state: TrainState, stop: StopRequest) -> TrainState:
         """Train from the state to the last update, a stop request or the target return."""
@@ -177,6 +180,8 @@ class TrainingLoop:
     def _announce(self, result: Evaluation, better: bool) -> None:
         steps = self._done * self.algorithm.steps_per_update
         self.progress.message(f"{steps:>11,} steps  eval {result}{'  best' if better else ''}")
+        if self.console is not None and self.settings.print_statistics == "evaluations":
+            self.console.show()
 
     def _save(self, state: TrainState) -> None:
         best = self.best.mean_return

@@ -7,6 +7,7 @@ every kind works the same way in flat envs, in schedules and for agents at once.
 
 from typing import Any, TypeVar
 
+from mazejax import random
 from mazejax.base import Pytree
 from mazejax.envs.base import Env, StateStep
 from mazejax.envs.structured import map_agents
@@ -111,9 +112,25 @@ class Wrapper(Env):
         """The wrapped env's."""
         return self.env.actor_active(self.inner(state))
 
+    @property
+    def has_carry_over(self) -> bool:
+        """The wrapped env's."""
+        return self.env.has_carry_over
+
+    def carry_over(self, ended: PyTree, fresh: PyTree) -> PyTree:
+        """The wrapped env's, around which the memory is the fresh one."""
+        if not self.env.has_carry_over:
+            return fresh
+        carried = self.env.carry_over(self.inner(ended), self.inner(fresh))
+        return self.with_inner(fresh, carried)
+
     def kpi_calculator(self) -> KPICalculator | None:
         """The wrapped env's."""
         return self.env.kpi_calculator()
+
+    def noop_action(self, step_key: str) -> PyTree:
+        """The wrapped env's."""
+        return self.env.noop_action(step_key)
 
     def from_maze_state(
         self, maze_state: PyTree, time: Array | int, substep: int = 0, previous: PyTree = None
@@ -173,6 +190,24 @@ class StatefulWrapper(Wrapper):
         memory = self.next(state.memory, state.inner, action, step)
         return step._replace(state=WrapperState(step.state, memory))
 
+    def from_maze_state(
+        self, maze_state: PyTree, time: Array | int, substep: int = 0, previous: PyTree = None
+    ) -> WrapperState:
+        """The state that stands at a recorded maze state, with what `recall` remembers of it."""
+        before = None if previous is None else previous.inner
+        inner = self.env.from_maze_state(maze_state, time, substep, before)
+        return WrapperState(
+            inner, self.recall(None if previous is None else previous.memory, inner)
+        )
+
+    def recall(self, memory: PyTree, inner: PyTree) -> PyTree:
+        """The memory at a recorded state, from that of the one before, None at the first.
+
+        As it was, unless a subclass can tell from the state alone.
+        """
+        # Nothing is drawn of a recorded episode, so any key will do.
+        return self.first(random.key(0), inner) if memory is None else memory
+
 
 class ObservationWrapper(Wrapper):
     """Changes observations; a subclass defines `observation` and the space that comes of it."""
@@ -218,6 +253,10 @@ class ActionWrapper(Wrapper):
             f"{type(self).__name__} defines no reverse_action: needed to train from recorded "
             f"maze actions"
         )
+
+    def noop_action(self, step_key: str) -> PyTree:
+        """The wrapped env's, as an action of this one."""
+        return self.reverse_action(self.env.noop_action(step_key), step_key)
 
     def map_action_space(self, space: Space, step_key: str) -> Space:
         """Space of the actions that it takes; it depends on static fields only."""
@@ -290,3 +329,12 @@ def find(env: Env, kind: type[W]) -> W:
             raise EnvError(f"{env}: has no {kind.__name__} in its stack")
         at = at.env
     return at
+
+
+def find_state(env: Env, kind: type[Env], state: PyTree) -> PyTree:
+    """The part of the env's state that is the state of `find(env, kind)`."""
+    wanted, at = find(env, kind), env
+    while at is not wanted and isinstance(at, Wrapper):
+        state = at.inner(state)
+        at = at.env
+    return state

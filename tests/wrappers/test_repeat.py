@@ -9,6 +9,7 @@ import pytest
 
 import mazejax
 from mazejax import TimeLimit, VectorEnv, random
+from mazejax.envs.base import flag
 from mazejax.envs.check import check_env
 from mazejax.envs.conversion import ObservationConversion
 from mazejax.envs.core import CoreEnv, CoreReset, CoreStep
