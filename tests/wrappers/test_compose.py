@@ -236,3 +236,59 @@ def test_what_no_file_could_hold_cannot_be_told(table):
 
 def test_spaces_of_a_wrapped_env_are_asked_for_once_it_is_made(table):
     assert isinstance(wrap(ENV, {"Mixed": {}}).observation_space, Box)
+
+
+EVERY = {
+    # name: what is within it, and its fields as a file has them
+    "ActionRecording": ({}, {"max_steps": 5}),
+    "DictAction": ({}, {}),
+    "DictObservation": ({}, {}),
+    "DiscretizeActions": ({}, {"discretization_config": {"action": {"num_bins": 5, "low": [-1]}}}),
+    "GIFExport": ({}, {"max_steps": 5}),
+    "Monitoring": ({}, {"observation_logging": True}),
+    "NoDictAction": ({"DictAction": {}}, {}),
+    "NoDictObservation": ({"DictObservation": {}}, {}),
+    "NoDictSpaces": ({"DictAction": {}}, {}),
+    "ObservationNormalization": (
+        {},
+        {
+            "default_strategy": "range_zero_one",
+            "default_strategy_config": {"clip_range": [None, 3.0], "axis": [0]},
+            "manual_config": {"observation": {"statistics": {"min": [0, 1, 2], "max": [3, 4, 5]}}},
+        },
+    ),
+    "ObservationStack": ({}, {"stack_config": [{"observation": "observation", "stack_steps": 3}]}),
+    "ObservationVisualization": ({}, {"observations": ["observation"], "plot": "histogram"}),
+    "PreProcessing": (
+        {},
+        {
+            "pre_processor_mapping": [
+                {"observation": "observation", "pre_processor": "unsqueeze", "config": {"dim": -1}}
+            ]
+        },
+    ),
+    "RandomReset": ({}, {"min_skip_steps": 1, "max_skip_steps": 2}),
+    "ReturnNormalization": ({}, {"gamma": 0.9, "epsilon": 1e-6}),
+    "RewardClipping": ({}, {"min_val": -1, "max_val": float("inf")}),
+    "RewardScaling": ({}, {"scale": 2}),
+    "SortedSpaces": ({}, {}),
+    "SpacesRecording": ({}, {"max_steps": 5}),
+    "SplitActions": ({}, {"split_config": {"action": {"torque": {"indices": [0]}}}}),
+    "StatisticsLogging": ({}, {}),
+    "StepSkip": ({}, {"n_steps": 2, "skip_mode": "sticky"}),
+    "StickyActions": ({}, {"probability": 0.5}),
+    "TimeLimit": ({}, {"max_steps": 3}),
+}
+
+
+@pytest.mark.parametrize("name", registry.wrappers.names())
+def test_every_wrapper_is_made_of_plain_data_and_told_as_such(name):
+    within, fields = EVERY[name]
+    env = wrap(mazejax.make("Pendulum-v1"), within)
+    wrapped, stored = compose.as_configured(env, {name: fields})
+    assert type(wrapped) is registry.wrappers.get(name)
+    assert wrap(env, json.loads(json.dumps(stored, allow_nan=False))) == wrapped
+    told = stored[0][name]
+    assert told.keys() >= fields.keys() and told.keys() <= compose.field_names(type(wrapped))
+    with pytest.raises(ConfigError, match=rf"^wrappers\.{name}\.no_such_field: unknown key"):
+        wrap(env, {name: {"no_such_field": 1}})
