@@ -126,10 +126,10 @@ class Env(Pytree):
         return False
 
     def carry_over(self, ended: PyTree, fresh: PyTree) -> PyTree:
-        """The first state of an episode that follows another in the same place, as auto-reset has
-        it: the fresh one, with what outlives episodes taken from the last state of the one before.
+        """The fresh first state of an episode, with what outlives episodes.
 
-        Structure and dtypes are those of the fresh state.
+        `VectorEnv` asks it where an episode `ended` and another follows. Structure and dtypes
+        are those of the fresh state.
         """
         return fresh
 

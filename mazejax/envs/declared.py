@@ -17,10 +17,18 @@ from mazejax.types import Key, PyTree
 
 def declared_events(env: Env) -> tuple[Event, ...]:
     """The events of the env's steps, and the reward as it was where wrappers change it."""
-    return _cached(env) if is_concrete(env) else _declared(env)
+    info = first_info(env)
+    log = info.get("events")
+    own = log.events if isinstance(log, EventLog) else ()
+    return own + ((RewardEvents.reward_original,) if "reward_original" in info else ())
 
 
-def _declared(env: Env) -> tuple[Event, ...]:
+def first_info(env: Env) -> dict[str, PyTree]:
+    """Shapes and dtypes of what the first sub-step of the schedule says in `info`."""
+    return _cached(env) if is_concrete(env) else _first_info(env)
+
+
+def _first_info(env: Env) -> dict[str, PyTree]:
     key = jax.eval_shape(lambda: random.key(0))
     actor = env.actors[0]
     axis = agent_axis(actor, env.agent_counts)
@@ -30,10 +38,7 @@ def _declared(env: Env) -> tuple[Event, ...]:
         batched = jax.tree.map(lambda x: jnp.broadcast_to(x, (*axis, *x.shape)), action)
         return env.step_state(key, env.reset_state(key), batched).info
 
-    info = jax.eval_shape(first_step, key)
-    log = info.get("events")
-    own = log.events if isinstance(log, EventLog) else ()
-    return own + ((RewardEvents.reward_original,) if "reward_original" in info else ())
+    return jax.eval_shape(first_step, key)
 
 
-_cached = functools.lru_cache(maxsize=64)(_declared)
+_cached = functools.lru_cache(maxsize=64)(_first_info)

@@ -29,6 +29,7 @@ from mazejax.runners.event_playing import (
     play_batches,
 )
 from mazejax.types import Key
+from mazejax.wrappers.repeat import JoinedFirings
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -175,6 +176,8 @@ def _attributes(firings: Firings, event: Event | None, place: tuple) -> dict[str
 
 def _slots(firings: Firings) -> tuple[np.ndarray, ...]:
     """(episode, step, slot) of every firing that is kept, [R] each, of counts [B, K]."""
+    if isinstance(firings, JoinedFirings):
+        return np.nonzero(np.asarray(firings.slots))
     count = np.asarray(firings.count)
     if firings.attributes:
         width = next(iter(firings.attributes.values())).shape[2]

@@ -36,6 +36,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "Wrapper": "mazejax.wrappers.base",
         "WrapperState": "mazejax.wrappers.base",
         "find": "mazejax.wrappers.base",
+        "find_state": "mazejax.wrappers.base",
         "wrap": "mazejax.wrappers.compose",
         "wrappers_config": "mazejax.wrappers.compose",
     },

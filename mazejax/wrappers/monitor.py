@@ -14,7 +14,7 @@ import numpy as np
 
 from mazejax.base import Pytree, static
 from mazejax.envs.base import StateStep
-from mazejax.envs.declared import declared_events
+from mazejax.envs.declared import first_info
 from mazejax.envs.structured import flat_reward
 from mazejax.errors import ConfigError, did_you_mean
 from mazejax.events.builtin import (
@@ -223,22 +223,18 @@ class StatisticsLogging(StatefulWrapper):
 
     def first(self, key: Key, inner: PyTree) -> Logged:
         """Nothing has happened."""
-        none = EpisodeStatistics.start(self._kept)
-        log = EventLog.empty(*self._kept)
-        return Logged(none, none, (log,) * len(self.actors))
+        none = EpisodeStatistics.start(self._log().events)
+        return Logged(none, none, (self._log(),) * len(self.actors))
 
     def next(self, memory: Logged, before: PyTree, action: PyTree, step: StateStep) -> Logged:
         """The memory with this sub-step; the flat step counts when it is over."""
         place, last = self.env.substep(before), len(self.actors) - 1
-        fired = EventLog.empty(BaseEnvEvents.reward).fire(
-            BaseEnvEvents.reward, value=flat_reward([step.reward])
-        )
+        log = self._log().fire(BaseEnvEvents.reward, value=flat_reward([step.reward]))
         events = step.info.get("events")
         if isinstance(events, EventLog):
-            fired = fired.union(events)
-        empty = EventLog.empty(*self._kept)
-        logs = [own if i < place else empty for i, own in enumerate(memory.logs)]
-        logs[place] = empty.replace(firings={**empty.firings, **fired.firings})
+            log = log.replace(firings={**log.firings, **events.firings})
+        logs = [own if i < place else self._log() for i, own in enumerate(memory.logs)]
+        logs[place] = log
         running = memory.running.add(*logs) if place == last else memory.running
         return memory.replace(running=running, logs=tuple(logs))
 
@@ -252,10 +248,13 @@ class StatisticsLogging(StatefulWrapper):
         memory = fresh.memory.replace(finished=ended.memory.running)
         return super().carry_over(ended, fresh).replace(memory=memory)
 
-    @property
-    def _kept(self) -> tuple[Event, ...]:
-        own = [e for e in declared_events(self.env) if e != RewardEvents.reward_original]
-        return (*own, BaseEnvEvents.reward)
+    def _log(self) -> EventLog:
+        """A log of nothing, as the env fires into it."""
+        log = EventLog.empty(BaseEnvEvents.reward)
+        own = first_info(self.env).get("events")
+        if not isinstance(own, EventLog):
+            return log
+        return log.union(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), own))
 
 
 def with_events(step: StateStep, log: EventLog) -> StateStep:

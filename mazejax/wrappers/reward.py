@@ -77,11 +77,13 @@ class ReturnNormalization(StatefulWrapper):
     """Divides rewards by the standard deviation of the discounted returns seen so far.
 
     R = gamma * R + r in every flat step, where r sums over sub-steps and agents;
-    reward / sqrt(Var[R] + epsilon), without a shift. The first reward is left as it is, as
-    one return has no variance. R is 0 when an episode begins; the moments belong to the
-    place in a `VectorEnv` and outlive its episodes, while a reset by hand begins anew. Hence
-    what an episode earns depends on those before it: replay it on the wrapped env. Earlier
-    sub-steps of a flat step are divided by what was known before it. Engstrom et al., 2020, arXiv:2005.12729, section 3.
+    reward / sqrt(Var[R] + epsilon), without a shift. As long as all returns were equal, as
+    the first is, rewards are left as they are. Earlier sub-steps of a flat step are divided
+    by what was known before it. Engstrom et al., 2020, arXiv:2005.12729, section 3.
+
+    R is 0 when an episode begins; the moments belong to the place in a `VectorEnv` and
+    outlive its episodes, while a reset by hand begins anew. Hence what an episode earns
+    depends on those before it: replay it on the wrapped env.
     """
 
     gamma: float = 0.99
@@ -126,5 +128,5 @@ class ReturnNormalization(StatefulWrapper):
         moments = step.state.memory
         variance = moments.m2 / jnp.maximum(moments.count, 1.0)
         deviation = jnp.sqrt(variance + self.epsilon)
-        scale = jnp.where(moments.count < 2.0, 1.0, 1.0 / deviation)
+        scale = jnp.where(moments.m2 > 0, 1.0 / deviation, 1.0)
         return with_reward(step, step.reward * scale, lambda credit: credit * scale)

@@ -299,3 +299,14 @@ def test_topics_of_one_name_that_declare_differently_do_not_mix():
 
     with pytest.raises(EnvError, match=r"event ShopEvents\.sold: two topics of one name"):
         EventLog.empty(SOLD, ShopEvents)
+
+
+def test_a_union_has_all_events_of_both_logs():
+    class Other(Topic):
+        rung = Event("A bell was rung.")
+
+    both = EMPTY.union(EventLog.empty(Other).fire(Other.rung))
+    assert both.count(Other.rung) == 1 and set(both.events) == {*EMPTY.events, Other.rung}
+    assert jax.tree.structure(both) == jax.tree.structure(EventLog.empty(Other).union(EMPTY))
+    with pytest.raises(EnvError, match="is in both logs"):
+        both.union(EMPTY)

@@ -8,7 +8,7 @@ import pytest
 import mazejax
 from mazejax import TimeLimit, VectorEnv
 from mazejax.envs.check import check_env
-from mazejax.envs.probe import ExpensiveReset, RampReward
+from mazejax.envs.probe import ConstantReward, ExpensiveReset, RampReward
 from mazejax.errors import ConfigError
 from mazejax.spaces import Discrete
 from mazejax.wrappers.base import find, find_state
@@ -76,7 +76,7 @@ def normalized(rewards, done, gamma, epsilon):
             running += reward[t].sum()
             if substep == len(rewards) - 1:
                 seen.append(running)
-            scale = 1.0 if len(seen) < 2 else 1 / np.sqrt(np.var(seen) + epsilon)
+            scale = 1.0 if len(set(seen)) < 2 else 1 / np.sqrt(np.var(seen) + epsilon)
             out.append(reward[t] * scale)
         running = 0.0 if done[t] else running
     return [np.array(out[i :: len(rewards)]) for i in range(len(rewards))]
@@ -101,6 +101,11 @@ def test_a_flat_step_of_a_schedule_has_one_return():
         for (changed, _, _), wanted in zip(substeps, expected, strict=True):
             np.testing.assert_allclose(changed[:, n], wanted, rtol=2e-5, atol=1e-6)
     assert done.any()
+
+
+def test_rewards_stay_while_no_return_differs():
+    ((changed, _, _),) = rewards_of(ReturnNormalization(ConstantReward(), 0.9))
+    np.testing.assert_array_equal(changed, np.ones((12, 3)))
 
 
 def test_moments_outlive_episodes_and_the_return_does_not():

@@ -99,8 +99,11 @@ def _expected(
     def reset_alone(row: Array, episode: Array, ended: PyTree) -> tuple[PyTree, PyTree]:
         key = jax.random.fold_in(jax.random.fold_in(state.root, row), episode)
         env = _env_of_row(trial.env, row)
-        fresh = env.carry_over(ended, env.reset(random.stream(key, "reset"))[1])
-        return env.observe(fresh), fresh
+        obs, fresh = env.reset(random.stream(key, "reset"))
+        if not env.has_carry_over:
+            return obs, fresh
+        carried = env.carry_over(ended, fresh)
+        return env.observe(carried), carried
 
     def look_alone(row: Array, step: Step) -> PyTree:
         env, others = _env_of_row(trial.env, row), range(1, trial.num_substeps)
