@@ -213,6 +213,7 @@ wrappers = Registry("wrapper", entry_points="mazejax.wrappers")
 """Wrappers by name; what `wrappers.NAME.FIELD` and `mazejax.wrappers.wrap` look up."""
 
 for _module, _names in {
+    "aggregation": ("RewardFromEvents",),
     "action": ("DiscretizeActions", "SplitActions"),
     "monitor": ("Monitoring", "ObservationVisualization", "StatisticsLogging"),
     "normalization": ("ObservationNormalization",),
@@ -233,6 +234,12 @@ for _module, _names in {
 }.items():
     for _name in _names:
         wrappers.register(_name, f"mazejax.wrappers.{_module}:{_name}")
+
+rewards = Registry("reward aggregator", entry_points="mazejax.rewards")
+"""Reward aggregators by name; what the wrapper `RewardFromEvents` looks up."""
+
+rewards.register("CuttingRewardAggregator", "mazejax.envs.cutting2d.reward:CuttingRewardAggregator")
+rewards.register("RewardSum", "mazejax.envs.reward:RewardSum")
 
 blocks = Registry("block", entry_points="mazejax.blocks")
 """Blocks of networks by name; what `block: NAME` in the settings of a network looks up."""

@@ -49,6 +49,13 @@ def test_the_guide_to_learners_runs_from_top_to_bottom(tmp_path):
     assert "RunningStatistics" not in out and "95% interval" in out
 
 
+def test_the_guide_to_events_runs_from_top_to_bottom(tmp_path):
+    out = run_guide("events.md", tmp_path)
+    assert "('train_StockEvents/sold/mean_episode_sold/0/pear', 7.0)" in out
+    assert "eval_BaseEnvEvents/kpi/mean/crates_per_day" in out and "best 1." in out
+    assert (tmp_path / "runs/crates/event_logs/StockEvents.sold.tsv").exists()
+
+
 def test_the_guide_to_wrappers_runs_from_top_to_bottom(tmp_path):
     out = run_guide("wrappers.md", tmp_path)
     assert "TimeLimit<RewardScaling<TimeLimit<CartPole>>>" in out

@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "ObservationWrapper": "mazejax.wrappers.base",
         "PreProcessing": "mazejax.wrappers.preprocessing",
         "RandomReset": "mazejax.wrappers.time",
+        "RewardFromEvents": "mazejax.wrappers.aggregation",
         "ReturnNormalization": "mazejax.wrappers.reward",
         "RewardClipping": "mazejax.wrappers.reward",
         "RewardScaling": "mazejax.wrappers.reward",

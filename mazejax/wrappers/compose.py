@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 from mazejax import registry
 from mazejax.base import Pytree
 from mazejax.envs.base import Env
+from mazejax.envs.reward import RewardAggregator
 from mazejax.errors import ConfigError, MazejaxError, did_you_mean
+from mazejax.wrappers import aggregation
 from mazejax.wrappers.base import Wrapper
 from mazejax.wrappers.fields import convert, field_types, located, takes_arrays, to_array
 
@@ -214,7 +216,9 @@ def _name_of(cls: type) -> str:
 
 
 def _plain(value: Any, where: str) -> Any:
-    if isinstance(value, Pytree):
+    if isinstance(value, RewardAggregator):
+        value = {aggregation.NAME: aggregation.name_of(value), **_own_fields(value)}
+    elif isinstance(value, Pytree):
         value = _own_fields(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}

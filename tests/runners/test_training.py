@@ -149,6 +149,18 @@ def test_training_stops_at_the_target_return(tmp_path):
     assert int(run.state.updates) == 1
 
 
+def test_totals_of_statistics_go_on_where_a_run_was_stopped(tmp_path, monkeypatch, reference):
+    tag = "train_BaseEnvEvents/reward/total_step_count"
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "CHUNK_SECONDS", 0.0)
+        patch.setattr(training, "MAX_ROWS", 5)  # updates 4 to 5 are not written when it stops
+        stop_after(5, patch)
+        tiny_run(tmp_path / "run").train()
+    resumed = RunContext.load(tmp_path / "run").train()
+    whole = reference[0].metrics[tag].values[-1]
+    assert resumed.metrics[tag].values[-1] == whole > 0
+
+
 def test_more_steps_continue_a_finished_run(tmp_path):
     constant = {"learning_rate_schedule": "constant"}
     short = tiny_run(tmp_path / "short", total_steps=6 * 32, **constant).train()
