@@ -18,17 +18,32 @@ from benchmarks.measure import Contender, Measured, race, report
 import mazejax  # isort: skip  # after the XLA flags that measure sets
 from mazejax.wrappers import wrap
 
-STACK = {
-    "StickyActions": {},
+_ALWAYS = {
     "RewardScaling": {"scale": 0.5},
     "RewardClipping": {"min_val": -1.0, "max_val": 1.0},
-    "ObservationNormalization": {
-        "default_strategy_config": {"clip_range": [-3.0, 3.0]},
-        "default_statistics": {"mean": 0.1, "std": 0.5},
-    },
     "TimeLimit": {"max_steps": 400},
+    "DictObservation": {},
 }
-"""The five, innermost first; statistics are given, so that none are estimated."""
+_NORMALIZATION = {
+    "default_strategy_config": {"clip_range": [-3.0, 3.0]},
+    "default_statistics": {"mean": 0.1, "std": 0.5},
+}
+STACKS = {
+    "CartPole-v1": {"ObservationNormalization": _NORMALIZATION, **_ALWAYS},
+    "gymnax/Breakout-MinAtar": {"StickyActions": {}, **_ALWAYS},
+}
+"""Five each, innermost first: numbers are normalized, by statistics that are given; planes of
+pixels, which are 0 and 1 already, are not, but their actions are sticky, as of Atari games."""
+
+ALONE = {
+    "StickyActions": {},
+    "ObservationNormalization": _NORMALIZATION,
+    "ObservationStack": {"stack_config": [{"observation": "observation", "stack_steps": 4}]},
+    "ReturnNormalization": {},
+    "Monitoring": {},
+    **_ALWAYS,
+}
+"""What `each` looks at."""
 
 LENGTHS = {
     "CartPole-v1": {64: 20_000, 1024: 2000, 16384: 150},
@@ -47,7 +62,7 @@ def contenders(name: str, num_envs: int, length: int) -> list[Contender]:
     env = mazejax.make(name)
     return [
         ours(env, num_envs, length, trajectory=True, label="bare"),
-        ours(wrap(env, STACK), num_envs, length, trajectory=True, label=ALL),
+        ours(wrap(env, STACKS[name]), num_envs, length, trajectory=True, label=ALL),
     ]
 
 
@@ -56,7 +71,7 @@ def each(name: str, num_envs: int, length: int) -> list[Contender]:
     env = mazejax.make(name)
     alone = [
         ours(wrap(env, {wrapper: fields}), num_envs, length, trajectory=True, label=wrapper)
-        for wrapper, fields in STACK.items()
+        for wrapper, fields in ALONE.items()
     ]
     return [ours(env, num_envs, length, trajectory=True, label="bare"), *alone]
 

@@ -63,6 +63,7 @@ _lazy_getattr, __dir__, __all__ = lazy_names(
         "train": "mazejax.runners.run_context",
         "train_on_host": "mazejax.runners.host",
         "trajectories": "mazejax.trajectories",
+        "wrap": "mazejax.wrappers.compose",
         "wrappers": "mazejax.wrappers",
     },
 )

@@ -44,28 +44,29 @@ _Summaries = dict[str, dict[str, Accumulator]]
 def estimate(
     env: Env,
     key: Key,
-    num_samples: int = 10_000,
+    num_samples: int | None = None,
     policy: Policy | None = None,
     num_envs: int = 16,
 ) -> Env:
     """The env with the statistics that its `ObservationNormalization` needs, estimated.
 
-    `num_envs` copies are played side by side, `num_samples` flat steps in all, by a policy
-    that sees observations as they are before they are normalized and acts in the env inside
+    `num_envs` copies are played side by side, `num_samples` flat steps in all (None takes the
+    wrapper's own number), by a policy that sees observations as they are before they are normalized and acts in the env inside
     the wrapper; by default every allowed action is equally likely. All observations that an
     active actor answers count, so that none is of the end of an episode. The numbers follow
     from the arguments alone. Several such wrappers are estimated from the inside out.
     """
     find(env, ObservationNormalization)
     for name, size in (("num_samples", num_samples), ("num_envs", num_envs)):
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        missing = size is None and name == "num_samples"
+        if not missing and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             raise ConfigError(f"{name}: must be a positive integer, got {size!r}")
 
     def with_statistics(wrapper: ObservationNormalization) -> ObservationNormalization:
         if not wrapper.estimated:
             return wrapper
-        bare = wrapper.replace(statistics=None)
-        found = _estimated(bare, key, num_samples, policy, min(num_envs, num_samples))
+        bare, number = wrapper.replace(statistics=None), num_samples or wrapper.num_samples
+        found = _estimated(bare, key, number, policy, min(num_envs, number))
         if is_concrete(found):
             # Of NumPy: what compiled programs are keyed by is read at every call.
             found = jax.device_get(found)

@@ -14,16 +14,16 @@ from mazejax.runners import observation_statistics
 FILE = "observation_statistics.npz"
 
 
-def settled(algorithm: Algorithm, directory: Path, seed: int) -> Algorithm:
-    """The algorithm whose env has the statistics it needs: those of the directory, else estimated.
+def settled(algorithm: Algorithm, directory: Path | None, seed: int) -> Algorithm:
+    """The algorithm whose env has the statistics it needs: those of a directory, else estimated.
 
     Nothing is written. Raises FileError for a file that does not fit the env.
     """
-    env, path = algorithm.env, directory / FILE
+    env = algorithm.env
     if not observation_statistics.is_missing(env):
         return algorithm
-    if path.exists():
-        return algorithm.replace(env=observation_statistics.load_statistics(path, env))
+    if directory is not None and (directory / FILE).exists():
+        return algorithm.replace(env=observation_statistics.load_statistics(directory / FILE, env))
     return algorithm.replace(env=observation_statistics.estimate(env, random.key(seed)))
 
 

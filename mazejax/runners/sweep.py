@@ -25,7 +25,7 @@ from mazejax import files
 from mazejax.algos.base import Algorithm
 from mazejax.envs.base import Env
 from mazejax.errors import ConfigError
-from mazejax.runners import lanes
+from mazejax.runners import lanes, run_statistics
 from mazejax.runners.config import config_fields
 from mazejax.runners.grid import Configuration, Grid, expand, format_value
 from mazejax.runners.lanes import Lane
@@ -219,10 +219,11 @@ def sweep(
         eval_episodes=eval_episodes, max_episode_steps=max_episode_steps, progress=progress
     )
     _refuse_settings(fields)
+    numbers = _check_seeds(seeds)
     base = RunContext(algorithm, env, env_parameters=env_parameters, **fields).algorithm
+    base = run_statistics.settled(base, None, numbers[0])  # the same for all, or lanes would differ
     configurations = tuple(expand(base, grid))
     _refuse_own_devices(configurations)
-    numbers = _check_seeds(seeds)
     if memory is not None and not memory > 0:
         raise ConfigError(f"memory: must be a positive number of bytes, got {memory!r}")
     devices = jax.local_devices() if devices is None else list(devices)

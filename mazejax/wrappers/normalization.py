@@ -73,6 +73,8 @@ class ObservationNormalization(ObservationWrapper):
     """Observations that stay as they are."""
     manual_config: Any = static(default=None)
     """Observations that are normalized otherwise: `ManualNormalization`s by name."""
+    num_samples: int = static(default=10_000)
+    """Flat steps of random play from which statistics are estimated where a run does it."""
     statistics: dict[str, dict[str, Array]] | None = dataclasses.field(
         default=None, metadata={"config": False}
     )
@@ -110,6 +112,11 @@ class ObservationNormalization(ObservationWrapper):
     def validate(self) -> None:
         """Raise ConfigError for unknown names and what does not fit the observations."""
         names, numbers = observation_names(self.env), self.boxes()
+        samples = self.num_samples
+        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+            raise ConfigError(
+                f"ObservationNormalization.num_samples: must be a positive integer, got {samples!r}"
+            )
         for name in self.exclude or ():
             check_name(name, names, "ObservationNormalization.exclude")
         for name in self.manual_config:
