@@ -83,7 +83,6 @@ def test_an_env_object_is_wrapped_again_when_it_is_loaded(tmp_path):
         ({"TimeLimit": {"max_steps": 0}}, r"wrappers\.TimeLimit\.max_steps: must be at least 1"),
         ([lambda env: env.replace(max_steps=3)], "no longer the env that was wrapped"),
     ],
-    ids=str,
 )
 def test_wrong_wrappers_are_refused_before_anything_is_written(tmp_path, wrappers, message):
     with pytest.raises(ConfigError, match=message):
