@@ -209,7 +209,7 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("config", "begin", "mend"), WRONG, ids=lambda part: str(part)[:40])
+@pytest.mark.parametrize(("config", "begin", "mend"), WRONG)
 def test_a_wrong_configuration_is_one_line_with_its_key_and_a_mend(table, config, begin, mend):
     with pytest.raises((ConfigError, EnvError)) as error:
         wrap(ENV, config)
