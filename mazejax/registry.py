@@ -108,6 +108,17 @@ class Registry:
                     return name
         return None
 
+    def name_in_files(self, factory: Factory) -> str:
+        """The name under which a factory is registered; ConfigError with the mend if it is not."""
+        name = self.name_of(factory)
+        if name is None:
+            own, table = factory.__qualname__, self._entry_point_group.removeprefix("mazejax.")
+            raise ConfigError(
+                f"{self.kind} {own} has no name, so no file could hold it; enter it by "
+                f"mazejax.registry.{table}.register({own!r}, {own})"
+            )
+        return name
+
     def _register_decorated(self, name: str, replace: bool, factory: F) -> F:
         self.register(name, factory, replace=replace)
         return factory

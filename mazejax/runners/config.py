@@ -60,13 +60,7 @@ def _template(value: Pytree) -> dict[str, str]:
     """Which template of networks it is; nothing of anything else."""
     if not isinstance(value, NetworkTemplate):
         return {}
-    name = registry.networks.name_of(type(value))
-    if name is None:
-        raise ConfigError(
-            f"network: {type(value).__name__} has no name; enter it by "
-            f"mazejax.registry.networks.register"
-        )
-    return {TEMPLATE: name}
+    return {TEMPLATE: registry.networks.name_in_files(type(value))}
 
 
 def from_config(cls: type, data: Mapping[str, Any], where: str = "", **given: Any) -> Any:

@@ -51,10 +51,11 @@ def estimate(
     """The env with the statistics that its `ObservationNormalization` needs, estimated.
 
     `num_envs` copies are played side by side, `num_samples` flat steps in all (None takes the
-    wrapper's own number), by a policy that sees observations as they are before they are normalized and acts in the env inside
-    the wrapper; by default every allowed action is equally likely. All observations that an
-    active actor answers count, so that none is of the end of an episode. The numbers follow
-    from the arguments alone. Several such wrappers are estimated from the inside out.
+    wrapper's own number), by a policy that sees observations as they are before they are
+    normalized and acts in the env inside the wrapper; by default every allowed action is equally
+    likely. All observations that an active actor answers count, so that none is of the end of an
+    episode. The numbers follow from the arguments alone. Several such wrappers are estimated from
+    the inside out.
     """
     find(env, ObservationNormalization)
     for name, size in (("num_samples", num_samples), ("num_envs", num_envs)):

@@ -258,7 +258,7 @@ class RunContext:
                 "repr": self._bare_env,
             },
             "algorithm": {
-                "name": _algorithm_name(type(self.algorithm)),
+                "name": registry.algorithms.name_in_files(type(self.algorithm)),
                 **to_config(self.algorithm),
             },
             "run": to_config(self.settings),
@@ -417,16 +417,6 @@ def _build_algorithm(
         raise ConfigError(f"{name}: unknown key; {did_you_mean(name, known | settings)}")
     plain = {name: to_config(value) for name, value in fields.items()}
     return from_config(cls, plain, env=env)
-
-
-def _algorithm_name(cls: type[Algorithm]) -> str:
-    name = registry.algorithms.name_of(cls)
-    if name is None:
-        raise ConfigError(
-            f"{cls.__name__}: is not registered, so its run could not be read back; "
-            f"call mazejax.registry.algorithms.register(NAME, {cls.__name__})"
-        )
-    return name
 
 
 def _check_seed(seed: Any) -> int:

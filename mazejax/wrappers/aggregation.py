@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from mazejax import registry
 from mazejax.envs.base import StateStep
-from mazejax.envs.reward import RewardAggregator, aggregated
+from mazejax.envs.reward import aggregated
 from mazejax.errors import ConfigError, EnvError, did_you_mean
 from mazejax.events.log import EventLog
 from mazejax.types import Key, PyTree
@@ -88,18 +88,6 @@ def as_aggregator(given: Any, where: str) -> Any:
             for name, own in fields["aggregators"].items()
         }
     return cls(**fields)
-
-
-def name_of(aggregator: RewardAggregator) -> str:
-    """The registered name of its class; ConfigError without one."""
-    cls = type(aggregator)
-    name = registry.rewards.name_of(cls)
-    if name is None:
-        raise ConfigError(
-            f"reward aggregator {cls.__name__} has no name; enter it by "
-            f"mazejax.registry.rewards.register({cls.__name__!r}, {cls.__name__})"
-        )
-    return name
 
 
 def _named(name: Any, where: str) -> Any:

@@ -50,7 +50,7 @@ def wrappers_config(env: Env, inside: Env | None = None) -> list[dict[str, Any]]
     """
     found: list[dict[str, Any]] = []
     while env is not inside and isinstance(env, Wrapper):
-        name = _name_of(type(env))
+        name = registry.wrappers.name_in_files(type(env))
         found.append({name: _plain(_own_fields(env), f"wrappers.{name}")})
         env = env.env
     if inside is not None and env is not inside:
@@ -205,19 +205,12 @@ def _own_fields(wrapper: Pytree) -> dict[str, Any]:
     return {f.name: getattr(wrapper, f.name) for f in fields if f.name != "env"}
 
 
-def _name_of(cls: type) -> str:
-    name = registry.wrappers.name_of(cls)
-    if name is None:
-        raise ConfigError(
-            f"wrappers: {cls.__name__} has no name; enter it by "
-            f"mazejax.registry.wrappers.register({cls.__name__!r}, {cls.__name__})"
-        )
-    return name
-
-
 def _plain(value: Any, where: str) -> Any:
     if isinstance(value, RewardAggregator):
-        value = {aggregation.NAME: aggregation.name_of(value), **_own_fields(value)}
+        value = {
+            aggregation.NAME: registry.rewards.name_in_files(type(value)),
+            **_own_fields(value),
+        }
     elif isinstance(value, Pytree):
         value = _own_fields(value)
     if isinstance(value, Mapping):

@@ -94,7 +94,7 @@ def test_a_wrapper_without_a_name_could_not_be_read_back(tmp_path, monkeypatch):
     class Doubled(RewardScaling):
         scale: float = 2.0
 
-    with pytest.raises(ConfigError, match=r"Doubled has no name; .*register\('Doubled', Doubled\)"):
+    with pytest.raises(ConfigError, match=r"Doubled has no name, .*register\('Doubled', Doubled\)"):
         tiny_run(tmp_path / "run", wrappers={Doubled: {}})
     monkeypatch.setitem(registry.wrappers._factories, "Doubled", Doubled)
     run = tiny_run(tmp_path / "run", wrappers={Doubled: {}})

@@ -224,7 +224,7 @@ def test_what_no_file_could_hold_cannot_be_told(table):
         def reward(self, reward):
             return reward
 
-    with pytest.raises(ConfigError, match=r"Local has no name; .*wrappers.register\('Local'"):
+    with pytest.raises(ConfigError, match=r"Local has no name, .*wrappers.register\('Local'"):
         wrappers_config(Local(ENV))
     table.register("Local", Local)
     assert wrappers_config(Local(ENV)) == [{"Local": {"function": None}}]
