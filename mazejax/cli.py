@@ -119,7 +119,8 @@ def _evaluate(arguments: list[str]) -> int:
     evaluation = run.evaluate(episodes=options["episodes"], seed=options["seed"])
     print(evaluation)
     table = ConsoleWriter()
-    table.write(evaluation.returns.size, *evaluation.report())
+    events = evaluation.report()
+    table.write(run.algorithm.total_steps, events.scalars, events.distributions)
     table.show()
     return 0
 

@@ -23,6 +23,14 @@ def declared_events(env: Env) -> tuple[Event, ...]:
     return own + ((RewardEvents.reward_original,) if "reward_original" in info else ())
 
 
+def empty_log(env: Env) -> EventLog | None:
+    """A log of nothing, as the env fires into it; None of an env without events."""
+    log = first_info(env).get("events")
+    if not isinstance(log, EventLog):
+        return None
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), log)
+
+
 def first_info(env: Env) -> dict[str, PyTree]:
     """Shapes and dtypes of what the first sub-step of the schedule says in `info`."""
     return _cached(env) if is_concrete(env) else _first_info(env)

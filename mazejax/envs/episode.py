@@ -15,6 +15,7 @@ from mazejax import random
 from mazejax.base import Pytree
 from mazejax.envs import keys
 from mazejax.envs.base import Env, check_action
+from mazejax.envs.declared import empty_log
 from mazejax.envs.structured import agent_axis, flat_reward
 from mazejax.errors import EnvError
 from mazejax.events.log import EventLog
@@ -24,6 +25,14 @@ from mazejax.types import ActorID, Array, Key, PyTree
 
 Policy = Callable[[Key, PyTree, PyTree, ActorID], PyTree]
 """(key, obs, maze_state, actor) -> action of one env; of agents at once, of all, [A, ...]."""
+
+
+class EventPolicy(NamedTuple):
+    """A policy that is told what was fired, as a `Policy` of `play`."""
+
+    act: Callable[[Key, PyTree, PyTree, ActorID, tuple[EventLog, ...]], PyTree]
+    """As a policy, with the logs of the last flat step by sub-step, those of the one under way in
+    their places; empty ones when an episode begins."""
 
 
 class SubStep(NamedTuple):
@@ -93,7 +102,11 @@ class Episode(Pytree):
 
 
 def play(
-    env: Env, policy: Policy, key: Key, num_steps: int, key_impl: str = random.DEFAULT_IMPL
+    env: Env,
+    policy: Policy | EventPolicy,
+    key: Key,
+    num_steps: int,
+    key_impl: str = random.DEFAULT_IMPL,
 ) -> Episode:
     """The episode of this key under the policy, for at most `num_steps` flat steps.
 
@@ -103,11 +116,13 @@ def play(
     """
     key = random.as_key(key, key_impl)
 
-    def choose(index: int, obs: PyTree, state: PyTree, inputs: PyTree) -> PyTree:
-        policy_key = keys.moment_key(key, env.time(state), index, "policy")
-        return policy(policy_key, obs, env.maze_state(state), env.actors[index])
+    def choose(now: _Now, index: int, inputs: PyTree) -> PyTree:
+        policy_key = keys.moment_key(key, env.time(now.state), index, "policy")
+        given = (policy_key, now.obs, env.maze_state(now.state), env.actors[index])
+        return policy.act(*given, now.logs) if isinstance(policy, EventPolicy) else policy(*given)
 
-    return _run(env, key, choose, num_steps, None)
+    log = empty_log(env) if isinstance(policy, EventPolicy) else None
+    return _run(env, key, choose, num_steps, None, log)
 
 
 def replay(env: Env, key: Key, actions: PyTree, key_impl: str = random.DEFAULT_IMPL) -> Episode:
@@ -122,7 +137,7 @@ def replay(env: Env, key: Key, actions: PyTree, key_impl: str = random.DEFAULT_I
     by_substep = actions if isinstance(actions, tuple) else (actions,)
     num_steps = _num_steps(env, by_substep)
 
-    def choose(index: int, obs: PyTree, state: PyTree, inputs: PyTree) -> PyTree:
+    def choose(now: _Now, index: int, inputs: PyTree) -> PyTree:
         return inputs[index]
 
     return _run(env, random.as_key(key, key_impl), choose, num_steps, by_substep)
@@ -146,34 +161,51 @@ def random_policy(env: Env) -> Policy:
     return act
 
 
+class _Now(NamedTuple):
+    """What a policy may ask for."""
+
+    state: PyTree
+    obs: PyTree
+    logs: tuple[EventLog, ...]
+
+
 class _Running(NamedTuple):
     state: PyTree
     obs: PyTree
+    logs: tuple[EventLog, ...]
     length: Array
     terminated: Array
     truncated: Array
 
 
-def _run(env: Env, key: Key, choose: Any, num_steps: int, inputs: PyTree) -> Episode:
-    """A scan over flat steps in which nothing changes once the episode ended."""
+def _run(
+    env: Env, key: Key, choose: Any, num_steps: int, inputs: PyTree, log: EventLog | None = None
+) -> Episode:
+    """A scan over flat steps in which nothing changes once the episode ended.
+
+    With an empty log, what was fired last is at hand when an action is chosen.
+    """
 
     def one_flat_step(now: _Running, inputs: PyTree) -> tuple[_Running, tuple[SubStep, ...]]:
         goes_on = ~(now.terminated | now.truncated)
-        state, obs, substeps = now.state, now.obs, []
+        state, obs, logs, substeps = now.state, now.obs, list(now.logs), []
         ended = (now.terminated, now.truncated)
         for index in range(len(env.actors)):
-            action = choose(index, obs, state, inputs)
+            action = choose(_Now(state, obs, tuple(logs)), index, inputs)
             step = env.step(keys.moment_key(key, env.time(state), index, "env"), state, action)
             active = env.actor_active(state) & goes_on
             reward, info = _select(goes_on, *_and_nothing((step.reward, step.info)))
             substeps.append(SubStep(obs, state, active, action, reward, info))
             state, obs, ended = step.state, step.obs, (step.terminated, step.truncated)
-        new = _Running(state, obs, now.length + 1, *ended)
+            if logs:
+                logs[index] = step.info["events"]
+        new = _Running(state, obs, tuple(logs), now.length + 1, *ended)
         return _select(goes_on, new, now), tuple(substeps)
 
     no = jnp.zeros((), bool)
     state = env.reset_state(keys.reset_key(key))
-    start = _Running(state, env.observe(state), jnp.zeros((), jnp.int32), no, no)
+    logs = () if log is None else (log,) * len(env.actors)
+    start = _Running(state, env.observe(state), logs, jnp.zeros((), jnp.int32), no, no)
     end, substeps = jax.lax.scan(one_flat_step, start, inputs, length=num_steps)
     return Episode(key, substeps, end.length, end.terminated, end.truncated, end.state, end.obs)
 

@@ -5,7 +5,7 @@ it, a dotted path such as `env.core_env.gravity`, or its end, tells them apart.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -46,7 +46,7 @@ def get_leaf(tree: Pytree, name: str) -> Any:
     """The number of this name."""
     value: Any = tree
     for field in leaf_path(tree, name):
-        value = getattr(value, field)
+        value = value[field] if isinstance(value, Mapping) else getattr(value, field)
     return value
 
 
@@ -78,12 +78,18 @@ def check_batched(tree: Pytree, name: str, values: Any, num_envs: int) -> None:
 
 
 def _walk(tree: Any, prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bool]]:
-    """(path, whether static) of every field that is not a dataclass with fields of its own."""
+    """(path, whether static) of every field that has no fields of its own, nor names in a dict."""
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            path = (*prefix, str(name))
+            is_inner = dataclasses.is_dataclass(value) or isinstance(value, Mapping)
+            yield from _walk(value, path) if is_inner else [(path, False)]
+        return
     for field in dataclasses.fields(tree):
         # Ours say `static`, those of flax `pytree_node=False`.
         is_static = field.metadata.get("static") or field.metadata.get("pytree_node") is False
         path, value = (*prefix, field.name), getattr(tree, field.name)
-        if dataclasses.is_dataclass(value) and not is_static:
+        if (dataclasses.is_dataclass(value) or isinstance(value, Mapping)) and not is_static:
             yield from _walk(value, path)
         else:
             yield path, bool(is_static)
@@ -91,5 +97,7 @@ def _walk(tree: Any, prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...],
 
 def _set(tree: Any, path: tuple[str, ...], value: Any) -> Any:
     head, *rest = path
+    if isinstance(tree, Mapping):
+        return {**tree, head: _set(tree[head], tuple(rest), value) if rest else value}
     inner = _set(getattr(tree, head), tuple(rest), value) if rest else value
     return dataclasses.replace(tree, **{head: inner})

@@ -6,11 +6,13 @@ each part of the sum is an event of its own.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 
-from mazejax.base import Pytree
+from mazejax.base import Pytree, is_concrete
 from mazejax.errors import ConfigError, did_you_mean
 from mazejax.events.builtin import part_event
 from mazejax.events.log import EventLog
@@ -46,21 +48,28 @@ class RewardSum(RewardAggregator):
     """By name; 1 where there is none."""
 
     def validate(self) -> None:
-        """Raise ConfigError for a sum of nothing, and a weight of nothing."""
+        """Raise ConfigError for a sum of nothing, and for weights that are none."""
+        for field in ("aggregators", "weights"):
+            if not isinstance(getattr(self, field), Mapping):
+                raise ConfigError(
+                    f"RewardSum.{field}: expected a dict by name, got {getattr(self, field)!r}"
+                )
         if not self.aggregators:
             raise ConfigError("RewardSum.aggregators: expected at least one by name, got none")
         for name, aggregator in self.aggregators.items():
             if not isinstance(aggregator, RewardAggregator):
                 raise ConfigError(
                     f"RewardSum.aggregators[{name!r}]: expected a RewardAggregator, got "
-                    f"{type(aggregator).__name__}"
+                    f"{aggregator!r}"
                 )
-        for name in self.weights:
+        for name, weight in self.weights.items():
             if name not in self.aggregators:
                 raise ConfigError(
                     f"RewardSum.weights[{name!r}]: weighs no aggregator; "
                     f"{did_you_mean(name, self.aggregators)}"
                 )
+            if is_concrete(weight) and not _is_finite(weight):
+                raise ConfigError(f"RewardSum.weights[{name!r}]: must be finite, got {weight!r}")
 
     def summarize(self, events: EventLog, state: PyTree) -> Array:
         """The sum of the parts."""
@@ -73,6 +82,13 @@ class RewardSum(RewardAggregator):
             name: aggregator.summarize(events, state) * self.weights.get(name, 1.0)
             for name, aggregator in self.aggregators.items()
         }
+
+
+def _is_finite(number: Any) -> bool:
+    try:
+        return bool(np.isfinite(np.asarray(number, np.float64)).all())
+    except (TypeError, ValueError):
+        return False
 
 
 def aggregated(aggregator: RewardAggregator, events: Any, state: PyTree) -> tuple[Array, Any]:

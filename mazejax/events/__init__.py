@@ -5,7 +5,9 @@ from mazejax._lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "ActionEvents": "mazejax.events.builtin",
         "Attribute": "mazejax.events.topic",
+        "BaseEnvEvents": "mazejax.events.builtin",
         "Distribution": "mazejax.events.distribution",
         "EpisodeStatistics": "mazejax.events.statistics",
         "EpochStatistics": "mazejax.events.epoch",
@@ -13,6 +15,10 @@ __getattr__, __dir__, __all__ = lazy_names(
         "EventLog": "mazejax.events.log",
         "Firings": "mazejax.events.log",
         "KPICalculator": "mazejax.events.kpi",
+        "ObservationEvents": "mazejax.events.builtin",
+        "PolicyEvents": "mazejax.events.builtin",
+        "Report": "mazejax.events.report",
+        "RewardEvents": "mazejax.events.builtin",
         "Topic": "mazejax.events.topic",
         "episode_stats": "mazejax.events.levels",
         "epoch_stats": "mazejax.events.levels",

@@ -103,6 +103,9 @@ def resolved(
     and two outputs of one name.
     """
     # An event that is fired when an episode or an epoch is over begins on that level.
+    levels = {line.level for line in statistics}
+    if "step" in levels and "epoch" in levels and "episode" not in levels:
+        raise ConfigError(f"{where}: epochs reduce episodes, not steps; add episode_stats")
     given: dict[str, tuple[str, ...]] = dict.fromkeys((*attributes, "firing"), groups)
     only = attributes[0] if len(attributes) == 1 else "firing"
     complete: list[Statistic] = []

@@ -59,6 +59,8 @@ class EventLog(Pytree):
         declared: dict[str, Event] = {}
         for given in events:
             for event in [given] if isinstance(given, Event) else given.events:
+                if not event.name:
+                    raise EnvError("EventLog: an event without a topic; declare it in a Topic")
                 if declared.setdefault(event.id, event) != event:
                     raise EnvError(
                         f"event {event.id}: two topics of one name declare it differently; "

@@ -16,6 +16,9 @@ from mazejax.events.topic import Attribute, Event
 NUM_BINS = 64
 """Bins of values of which no categories are known."""
 
+NUM_BINS_OF_COUNTS = 256
+"""Bins of counts and of sums that are not negative, so that medians are good to a few percent."""
+
 _LARGEST = float(np.arcsinh(1e6))  # what lies beyond is in the outermost bin
 
 
@@ -135,4 +138,6 @@ def _bins_of(attribute: Attribute) -> Bins:
 
 
 def _stretched(positive: bool) -> Bins:
-    return Bins(0.0 if positive else -_LARGEST, _LARGEST, NUM_BINS, stretched=True)
+    if positive:
+        return Bins(0.0, _LARGEST, NUM_BINS_OF_COUNTS, stretched=True)
+    return Bins(-_LARGEST, _LARGEST, NUM_BINS, stretched=True)

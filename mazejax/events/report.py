@@ -5,6 +5,7 @@ and tables. What did not happen has no tag.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from mazejax.events.distribution import Distribution
 from mazejax.events.epoch import EventSummary
 from mazejax.events.levels import OF_EPOCHS, Statistic
 from mazejax.events.plan import Source, histogram_bins, plan_of
+from mazejax.events.topic import Event
 
 _SHARES = {"quantile_25": 0.25, "median": 0.5, "quantile_75": 0.75}
 
@@ -24,6 +26,21 @@ class Report(NamedTuple):
 
     scalars: dict[str, float]
     distributions: dict[str, Distribution]
+    prefix: str
+    """With which all tags begin."""
+
+    def value(self, event: Event, output: str, *groups: object) -> float:
+        """A scalar by its event, output and groups, such as `value(sold, "best_episode", 0, 1)`.
+
+        nan where it did not happen.
+        """
+        return self.scalars.get(tag_of(self.prefix, event, output, *groups), math.nan)
+
+
+def tag_of(prefix: str, event: Event, output: str, *groups: object) -> str:
+    """The tag of a statistic; the output `histogram` is left out."""
+    parts = (f"{prefix}_{event.topic}", event.name, *([output] if output != "histogram" else []))
+    return "/".join((*parts, *event.labels, *map(str, groups)))
 
 
 def merge_summaries(rows: Iterable[Mapping[str, Any]]) -> dict[str, EventSummary]:
@@ -58,9 +75,8 @@ def report(
                 totals[tag] = totals.get(tag, 0.0) + value
             else:
                 scalars[tag] = value
-    return Report(
-        scalars | {t: v for t, v in totals.items() if t.startswith(prefix)}, distributions
-    )
+    scalars |= {tag: value for tag, value in totals.items() if tag.startswith(f"{prefix}_")}
+    return Report(scalars, distributions, prefix)
 
 
 def _values(
@@ -70,11 +86,8 @@ def _values(
     event = summary.event
     source = next(s for s in plan_of(event).epoch if s.name == summary.source)
     for line in source.lines:
-        parts = [f"{prefix}_{event.topic}", event.name]
-        if line.output != "histogram":
-            parts.append(str(line.output))
         for cell, labels in _cells(summary, source):
-            tag = "/".join((*parts, *event.labels, *labels))
+            tag = tag_of(prefix, event, str(line.output), *labels)
             if line.reducer == "histogram":
                 drawn = _distribution(summary, source, cell)
                 if drawn.total:

@@ -39,6 +39,12 @@ class EpisodeStatistics(Pytree):
     @classmethod
     def start(cls, events: tuple[Event, ...]) -> Self:
         """The statistics before an episode in which these events may be fired."""
+        for event in events:
+            if plan_of(event).epoch and not plan_of(event).episode:
+                raise EnvError(
+                    f"event {event.id}: has epoch_stats alone, so nothing is kept of what steps "
+                    f"fire; add episode_stats"
+                )
         none = jnp.zeros(len(events), jnp.int32)
         logs = (EventLog.empty(*events),)
         return cls(events, none, none, jnp.zeros((), jnp.int32), _summaries(events, logs))
@@ -55,7 +61,7 @@ class EpisodeStatistics(Pytree):
                     raise EnvError(f"event {name}: not counted; {did_you_mean(name, known)}")
         each = [_of_event(event, logs) for event in self.events]
         counts = [sum((f.count for f in firings), jnp.zeros((), jnp.int32)) for firings in each]
-        lost = [sum((f.lost for f in firings), jnp.zeros((), jnp.int32)) for firings in each]
+        lost = [_lost(*pair) for pair in zip(self.events, each, strict=True)]
         added = _summaries(self.events, logs)
         return self.replace(
             counts=self.counts + jnp.stack(counts) if counts else self.counts,
@@ -178,6 +184,19 @@ def _fired(event: Event, each: list[Firings]) -> dict[str, Given]:
     if groups:
         return {**given, "firing": (where.astype(jnp.int32), where)}
     return {**given, "firing": (number[None], number[None] > 0)}
+
+
+def _lost(event: Event, each: list[Firings]) -> Array:
+    """Firings without a slot, and those whose group there is not."""
+    lost = sum((f.lost for f in each), jnp.zeros((), jnp.int32))
+    if not event.group_by or not each:
+        return lost
+    fired = jnp.concatenate([f.fired for f in each])
+    inside = fired
+    for group, number in zip(event.group_by, event.num_groups, strict=True):
+        said = jnp.concatenate([f.attributes[group] for f in each])
+        inside = inside & (said >= 0) & (said < number)
+    return lost + jnp.sum(fired & ~inside, dtype=jnp.int32)
 
 
 def _spread(values: Array, groups: tuple[int, ...]) -> Array:

@@ -5,6 +5,7 @@ monoid: an empty one changes nothing, and two of them become one, so values may 
 by one in a loop or all at once.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
@@ -24,6 +25,9 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "last": ("last",),
     "histogram": ("histogram",),
 }
+
+
+_MANY = 512  # values along an axis from which adding one by one beats comparing all with all bins
 
 
 class Bins(NamedTuple):
@@ -148,9 +152,21 @@ def histogram(values: Array, mask: Array, bins: Bins | None) -> Array:
     """Values by bin along the first axis where the mask, of as many axes, holds, int32."""
     if bins is None:
         return jnp.sum(jnp.where(mask, values, 0), axis=0, dtype=jnp.int32)
+    if values.shape[0] >= _MANY:
+        return _scattered(values, jnp.broadcast_to(mask, values.shape), bins)
     numbers = jnp.arange(bins.num).reshape(*[1] * values.ndim, -1)
     hit = bins.bin_of(values)[..., None] == numbers
     return jnp.sum(hit & mask[..., None], axis=0, dtype=jnp.int32)
+
+
+def _scattered(values: Array, mask: Array, bins: Bins) -> Array:
+    """`histogram` by one addition for every value."""
+    cells = values.shape[1:]
+    size = math.prod(cells)
+    places = jnp.arange(size, dtype=jnp.int32).reshape(1, *cells) * bins.num
+    flat = jnp.where(mask, places + bins.bin_of(values), size * bins.num)
+    counts = jnp.zeros(size * bins.num, jnp.int32).at[flat.reshape(-1)].add(1, mode="drop")
+    return counts.reshape(*cells, bins.num)
 
 
 def _divided(total: Array, count: Array) -> Array:

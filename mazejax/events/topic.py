@@ -68,7 +68,7 @@ class Event:
         capacity: int = 1,
         *,
         group_by: str | tuple[str, ...] = (),
-        statistics: tuple[Statistic, ...] | None = None,
+        statistics: Statistic | tuple[Statistic, ...] | None = None,
         plot: str = "histogram",
         labels: tuple[str, ...] = (),
     ) -> None:
@@ -132,8 +132,12 @@ class Event:
         attributes = tuple(sorted(self.attributes.items()))
         return self.id, attributes, self.capacity, self.group_by, self.statistics, self.plot
 
-    def _resolved(self, statistics: tuple[Statistic, ...] | None) -> tuple[Statistic, ...]:
+    def _resolved(
+        self, statistics: Statistic | tuple[Statistic, ...] | None
+    ) -> tuple[Statistic, ...]:
         attributes = {k: a for k, a in self.attributes.items() if k not in self.group_by}
+        if isinstance(statistics, Statistic):
+            statistics = (statistics,)
         if statistics is None:
             quantities = [name for name, a in attributes.items() if a.is_quantity]
             statistics = by_default(quantities)
@@ -189,10 +193,20 @@ def _check_attribute(name: Any, attribute: Any) -> None:
             f"{where}: expected bool, an integer or a float of at most 32 bits as dtype, "
             f"got {attribute.dtype!r}"
         )
-    if attribute.categories is not None and dtype.kind not in "iu":
-        raise ConfigError(f"{where}: categories are integers from 0 on, got {attribute.dtype!r}")
+    if attribute.categories is not None:
+        _check_categories(attribute, dtype, where)
     if attribute.bounds is not None and not attribute.bounds[0] < attribute.bounds[1]:
         raise ConfigError(f"{where}: bounds: expected (low, high), got {attribute.bounds!r}")
+
+
+def _check_categories(attribute: Attribute, dtype: Any, where: str) -> None:
+    if dtype.kind not in "iu":
+        raise ConfigError(f"{where}: categories are integers from 0 on, got {attribute.dtype!r}")
+    if not attribute.num_categories or len({*attribute.labels}) < len(attribute.labels):
+        raise ConfigError(
+            f"{where}: expected a positive number of categories or different names, got "
+            f"{attribute.categories!r}"
+        )
 
 
 def _check_group(name: str, attributes: Mapping[str, Attribute]) -> None:

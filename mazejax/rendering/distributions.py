@@ -16,7 +16,7 @@ from mazejax.rendering.plots import figure_class
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_WIDTH = 16.0
+MAX_WIDTH = 8.0
 """Width in inches to which figures grow with the number of what they show."""
 
 _FILL, _DARK = "#56b4e9", "#0072b2"  # two blues of Okabe and Ito's palette

@@ -109,14 +109,18 @@ class EventFiles:
         self._files: dict[str, AppendedFile] = {}
         self._known = _complete_episodes(self._episodes)
 
-    def append(self, episodes: EpisodeTable, tables: Mapping[str, EventTable]) -> None:
-        """Append whole episodes with all that was fired in them; tables are by `Topic.event`."""
-        known = self._known.intersection(episodes.episode_id.tolist())
+    def check_new(self, ids: np.ndarray) -> None:
+        """Raise FileError for an episode that the files hold already."""
+        known = self._known.intersection(ids.tolist())
         if known:
             raise FileError(
-                f"{self._folder}: holds the episode {min(known)} already; choose another "
-                f"directory, or another key"
+                f"{self._folder}: holds the episode {min(known)} already; choose another seed or "
+                f"another directory"
             )
+
+    def append(self, episodes: EpisodeTable, tables: Mapping[str, EventTable]) -> None:
+        """Append whole episodes with all that was fired in them; tables are by `Topic.event`."""
+        self.check_new(episodes.episode_id)
         for event, table in tables.items():
             self._append(self._folder / f"{event.replace('/', '.')}.tsv", table.columns)
         self._append(self._episodes, episodes._asdict())  # last: it says that they are whole

@@ -16,6 +16,7 @@ import numpy as np
 
 from mazejax import random
 from mazejax.algos.base import Algorithm
+from mazejax.algos.events import of_rewards
 from mazejax.base import Pytree
 from mazejax.envs import keys
 from mazejax.envs.base import Env
@@ -23,8 +24,11 @@ from mazejax.envs.declared import declared_events
 from mazejax.envs.episode import Policy
 from mazejax.envs.structured import flat_reward
 from mazejax.errors import EnvError
+from mazejax.events.builtin import RewardEvents
+from mazejax.events.epoch import EpochStatistics, EventSummary
 from mazejax.events.log import EventLog
 from mazejax.events.statistics import EpisodeStatistics
+from mazejax.events.topic import Event
 from mazejax.types import ActorID, Array, Key, PyTree
 
 MAX_EPISODES = 256
@@ -80,8 +84,7 @@ class Playing(Pytree):
     terminated: Array
     truncated: Array
     episode_return: Array
-    statistics: EpisodeStatistics | None
-    """What KPIs are computed from; None where the env has none."""
+    statistics: EpisodeStatistics
 
 
 class Fired(NamedTuple):
@@ -102,6 +105,8 @@ class Played(NamedTuple):
     """What was kept of their `Fired`, in the order of time."""
     kpis: dict[str, np.ndarray]
     """By name, [B]; {} if the env has none."""
+    summaries: dict[str, EventSummary]
+    """Statistics of the episodes that ended, by name."""
 
 
 def play_batches(
@@ -120,7 +125,7 @@ def play_batches(
     num_played = min(num_episodes, MAX_EPISODES)
     fitting = MAX_LOG_BYTES // _step_bytes(env, player, num_played)
     num_steps = min(MAX_STEPS, max_steps, max(1, fitting))
-    begin, advance, kpis = _compiled(env, player.act, num_steps)
+    begin, advance, conclude = _compiled(env, player.act, num_steps)
     for first in range(0, num_episodes, num_played):
         # The last batch is as large as the others, for one program; what is too many is dropped.
         playing = begin(root, first + np.arange(num_played, dtype=np.uint32), player.memory)
@@ -130,7 +135,8 @@ def play_batches(
             chunks.append(keep(_first(count, jax.device_get(fired))))
             if np.all(np.asarray(playing.terminated | playing.truncated)[:count]):
                 break
-        yield Played(_first(count, playing), chunks, _first(count, jax.device_get(kpis(playing))))
+        kpis, summaries = jax.device_get(conclude(playing, np.int32(count)))
+        yield Played(_first(count, playing), chunks, _first(count, kpis), summaries)
 
 
 def _first(count: int, tree: PyTree) -> PyTree:
@@ -153,7 +159,7 @@ def _step_bytes(env: Env, player: RememberingPolicy, num_played: int) -> int:
 
 @functools.lru_cache(maxsize=8)
 def _compiled(env: Env, act: Any, num_steps: int) -> tuple[Any, Any, Any]:
-    """Jitted: B episodes at their beginning, `num_steps` flat steps of them, and their KPIs."""
+    """Jitted: B episodes at their beginning, `num_steps` flat steps, and what comes of them."""
 
     def begin(root: Key, indices: Array, memory: PyTree) -> Playing:
         return jax.vmap(lambda index: _begin(env, root, index, memory))(indices)
@@ -171,18 +177,29 @@ def _compiled(env: Env, act: Any, num_steps: int) -> tuple[Any, Any, Any]:
 
     def kpis(playing: Playing) -> dict[str, Array]:
         calculator = env.kpi_calculator()
-        if calculator is None or playing.statistics is None:
+        if calculator is None:
             return {}
-        state = env.maze_state(playing.state)
-        return calculator.calculate(playing.statistics, state)
+        return calculator.calculate(playing.statistics, env.maze_state(playing.state))
 
-    return jax.jit(begin), jax.jit(advance), jax.jit(jax.vmap(kpis))
+    def conclude(playing: Playing, count: Array) -> tuple[dict[str, Array], dict]:
+        """KPIs [B], and the statistics of the first `count` episodes as far as they ended."""
+        ended = (playing.terminated | playing.truncated) & (jnp.arange(len(playing.length)) < count)
+        own = jax.vmap(kpis)(playing)
+        epoch = EpochStatistics.start(playing.statistics, tuple(sorted(own)))
+        rewards = of_rewards(ended, playing.episode_return, playing.length)
+        return own, {**rewards, **epoch.add(playing.statistics, own, ended).summaries()}
+
+    return jax.jit(begin), jax.jit(advance), jax.jit(conclude)
+
+
+def first_key(root: Key, index: Array) -> Key:
+    """Key of the first episode of the env with this index."""
+    return keys.episode_key(root, index, jnp.zeros((), jnp.uint32))
 
 
 def _begin(env: Env, root: Key, index: Array, memory: PyTree) -> Playing:
-    key = keys.episode_key(root, index, jnp.zeros((), jnp.uint32))
+    key = first_key(root, index)
     state, no = env.reset_state(keys.reset_key(key)), jnp.zeros((), bool)
-    has_kpis = env.kpi_calculator() is not None
     return Playing(
         key=key,
         state=state,
@@ -192,7 +209,7 @@ def _begin(env: Env, root: Key, index: Array, memory: PyTree) -> Playing:
         terminated=no,
         truncated=no,
         episode_return=jnp.zeros((), jnp.float32),
-        statistics=EpisodeStatistics.start(declared_events(env)) if has_kpis else None,
+        statistics=EpisodeStatistics.start(_own_events(env)),
     )
 
 
@@ -213,9 +230,6 @@ def _flat_step(
         memory.append(mine)
         rewards.append(step.reward)
         logs.append(log.keep_where(goes_on) if isinstance(log, EventLog) else None)
-    statistics = now.statistics
-    if statistics is not None:
-        statistics = statistics.add(*(log for log in logs if log is not None))
     new = now.replace(
         state=state,
         obs=obs,
@@ -224,10 +238,14 @@ def _flat_step(
         terminated=step.terminated,
         truncated=step.truncated,
         episode_return=now.episode_return + flat_reward(rewards),
-        statistics=statistics,
+        statistics=now.statistics.add(*(log for log in logs if log is not None)),
     )
     new = jax.tree.map(lambda yes, no: jnp.where(goes_on, yes, no), new, now)
     return new, Fired(time, tuple(logs))
+
+
+def _own_events(env: Env) -> tuple[Event, ...]:
+    return tuple(e for e in declared_events(env) if e != RewardEvents.reward_original)
 
 
 @functools.lru_cache(maxsize=8)

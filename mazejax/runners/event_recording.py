@@ -17,7 +17,9 @@ from mazejax.envs.base import Env
 from mazejax.envs.episode import Policy
 from mazejax.errors import EnvError, did_you_mean
 from mazejax.events.builtin import BaseEnvEvents
+from mazejax.events.epoch import EventSummary
 from mazejax.events.log import Firings
+from mazejax.events.report import Report, merge_summaries, report
 from mazejax.events.topic import Event
 from mazejax.runners.evaluation import check_sizes
 from mazejax.runners.event_files import EpisodeTable, EventFiles, EventTable, episode_ids
@@ -26,6 +28,7 @@ from mazejax.runners.event_playing import (
     Played,
     RememberingPolicy,
     as_remembering,
+    first_key,
     play_batches,
 )
 from mazejax.types import Key
@@ -42,6 +45,12 @@ class RecordedEvents:
     """By `Topic.event`, all that the env declares."""
     lost: dict[str, int]
     """By `Topic.event`: firings beyond its capacity, which are in no table."""
+    summaries: dict[str, EventSummary]
+    """Statistics of the episodes that ended, by name."""
+
+    def report(self) -> Report:
+        """The same statistics that training and evaluation report, by tag."""
+        return report("rollout", self.summaries)
 
     def __getitem__(self, event: Event | str) -> EventTable:
         """The firings of an event; EnvError if the env declares no such event."""
@@ -78,6 +87,9 @@ def record_events(
     root = random.as_key(key)
     batches = []
     writer = None if directory is None else EventFiles(directory)
+    if writer is not None:
+        indices = np.arange(num_episodes, dtype=np.uint32)
+        writer.check_new(episode_ids(jax.vmap(lambda index: first_key(root, index))(indices)))
     try:
         for played in play_batches(env, player, root, num_episodes, max_steps, keep=_rows_by_event):
             batch = _recorded(played)
@@ -138,7 +150,8 @@ def _recorded(played: Played) -> RecordedEvents:
         tables[BaseEnvEvents.kpi.id] = _kpi_table(ids, length, played.kpis)
         lost[BaseEnvEvents.kpi.id] = np.zeros_like(all_lost)
     episodes = EpisodeTable(ids, length, terminated, truncated, returns, all_lost)
-    return RecordedEvents(episodes, tables, {name: int(own.sum()) for name, own in lost.items()})
+    total = {name: int(own.sum()) for name, own in lost.items()}
+    return RecordedEvents(episodes, tables, total, merge_summaries([played.summaries]))
 
 
 def _table(ids: np.ndarray, parts: Sequence[list[_Rows]]) -> EventTable:
@@ -193,4 +206,5 @@ def _joined(batches: Iterable[RecordedEvents]) -> RecordedEvents:
         jax.tree.map(lambda *each: np.concatenate(each), *(part.episodes for part in parts)),
         jax.tree.map(lambda *each: np.concatenate(each), *(part.tables for part in parts)),
         jax.tree.map(lambda *each: sum(each), *(part.lost for part in parts)),
+        merge_summaries([part.summaries for part in parts]),
     )

@@ -9,6 +9,7 @@ continues it bit for bit, or evaluates what it learned.
 
 import os
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -61,7 +62,8 @@ class RunContext:
     """A run: its algorithm, its state, its directory and what can be done with them.
 
     `algorithm` and `env` are registered names or objects, `wrappers` what the env is wrapped
-    in, as `mazejax.wrappers.wrap` takes it; further keywords are fields of the algorithm
+    in, as `mazejax.wrappers.wrap` takes it, `writers` take metrics beside those of the run,
+    which leaves closing them to it; further keywords are fields of the algorithm
     (`learning_rate=1e-3`) or of `RunSettings` (`target_return=475`). Nothing is compiled or
     written before everything is checked.
     """
@@ -75,9 +77,11 @@ class RunContext:
         directory: str | os.PathLike | None = None,
         env_parameters: dict[str, Any] | None = None,
         wrappers: compose.Config | None = None,
+        writers: Sequence[MetricsWriter] = (),
         **fields: Any,
     ) -> None:
         setup.configure()
+        self._own_writers = tuple(writers)
         known = {field.name for field in config_fields(RunSettings)}
         own = {name: fields.pop(name) for name in known & fields.keys()}
         self.settings: RunSettings = from_config(RunSettings, own)
@@ -340,7 +344,7 @@ class RunContext:
         ]
         if self.settings.tensorboard:
             writers.append(TensorBoardWriter(self.directory / "tensorboard", first_step))
-        return writers if console is None else [*writers, console]
+        return [*writers, *self._own_writers, *([] if console is None else [console])]
 
     def _save_best(self, best: Best, update: int) -> None:
         metadata = {

@@ -14,7 +14,7 @@ import numpy as np
 
 from mazejax.base import Pytree, static
 from mazejax.envs.base import StateStep
-from mazejax.envs.declared import first_info
+from mazejax.envs.declared import empty_log
 from mazejax.envs.structured import flat_reward
 from mazejax.errors import ConfigError, did_you_mean
 from mazejax.events.builtin import (
@@ -251,10 +251,8 @@ class StatisticsLogging(StatefulWrapper):
     def _log(self) -> EventLog:
         """A log of nothing, as the env fires into it."""
         log = EventLog.empty(BaseEnvEvents.reward)
-        own = first_info(self.env).get("events")
-        if not isinstance(own, EventLog):
-            return log
-        return log.union(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), own))
+        own = empty_log(self.env)
+        return log if own is None else log.union(own)
 
 
 def with_events(step: StateStep, log: EventLog) -> StateStep:

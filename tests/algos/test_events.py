@@ -122,6 +122,9 @@ def test_evaluation_and_recorded_rollouts_tell_the_same(trained):
     np.testing.assert_allclose(
         scalars["eval_InventoryEvents/pieces_in_inventory/step_mean"], pieces.mean(), rtol=1e-6
     )
+    rolled = recorded.report().scalars
+    mine = {tag.removeprefix("eval"): v for tag, v in scalars.items() if "PolicyE" not in tag}
+    assert {tag.removeprefix("rollout"): pytest.approx(v) for tag, v in rolled.items()} == mine
     kpis = recorded["BaseEnvEvents.kpi"].attributes["value"]
     assert result.kpis == {"raw_piece_usage_per_step": pytest.approx(kpis.mean(), rel=1e-6)}
     assert "raw_piece_usage_per_step 0." in str(result)

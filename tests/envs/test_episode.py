@@ -14,7 +14,8 @@ import pytest
 
 import mazejax
 from mazejax import random
-from mazejax.envs import episode, keys
+from mazejax.envs import EventPolicy, episode, keys, play, random_policy
+from mazejax.envs.cutting2d.events import InventoryEvents
 from mazejax.envs.vector import VectorEnv
 from mazejax.errors import ConfigError, EnvError, SpaceError
 from mazejax.spaces import Discrete, masks
@@ -305,3 +306,31 @@ def test_the_loop_in_plain_python_is_the_loop_in_scan(name):
             obs, state, reward, terminated, truncated, _ = env.step(env_key, state, action)
             close(reward, substep.reward[t])
     assert bool(terminated | truncated) == (original.length <= 10)
+
+
+def test_a_policy_may_ask_for_the_events_of_the_last_step():
+    env = mazejax.make("Cutting2D-v0", structured=True, max_steps=6)
+    told = []
+
+    def act(key, obs, maze_state, actor, logs):
+        cuts = sum(log.count(InventoryEvents.pieces_in_inventory) for log in logs)
+        space = env.action_spaces[actor.step_key]
+        chosen = jax.tree.map(lambda x: x * 0, space.sample(key))
+        told.append(len(logs))
+        # Rotates from the second flat step on, in which the first one's event is known.
+        return chosen if actor.step_key == "selection" else {**chosen, "cut_rotation": cuts}
+
+    episode = jax.jit(lambda key: play(env, EventPolicy(act), key, 6))(random.key(0))
+    assert told == [2, 2]
+    assert episode.substeps[1].action["cut_rotation"].tolist() == [0, 1, 1, 1, 1, 1]
+
+
+def test_an_episode_has_statistics_and_kpis():
+    env = mazejax.make("Cutting2D-v0", max_steps=6)
+    episode = jax.jit(lambda key: play(env, random_policy(env), key, 9))(random.key(0))
+    statistics = episode.statistics()
+    assert int(statistics.num_steps) == 6
+    pieces = int(statistics.count(InventoryEvents.piece_replenished))
+    assert episode.kpis(env) == {"raw_piece_usage_per_step": pytest.approx(pieces / 6)}
+    pole = mazejax.make("CartPole-v1")
+    assert play(pole, random_policy(pole), random.key(0), 3).kpis(pole) == {}

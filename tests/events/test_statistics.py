@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from mazejax.algos import devices
-from mazejax.errors import ConfigError
+from mazejax.errors import ConfigError, EnvError
 from mazejax.events import (
     Attribute,
     EpisodeStatistics,
@@ -23,6 +23,7 @@ from mazejax.events import (
     step_stats,
 )
 from mazejax.events.report import merge_summaries, report
+from mazejax.events.summary import Bins, histogram
 
 
 def integer(categories=None):
@@ -381,3 +382,48 @@ def test_reducers_are_named_and_belong_to_their_level():
         epoch_stats("mean", cumulative=True)
     with pytest.raises(ConfigError, match="only sums and counts of nothing are zero"):
         episode_stats("mean", missing="zero")
+
+
+def test_declarations_that_could_not_be_kept_are_refused():
+    quantity = {"v": Attribute()}
+    with pytest.raises(ConfigError, match="epochs reduce episodes, not steps; add episode_stats"):
+        Event("x", quantity, statistics=(step_stats("sum", "v"), epoch_stats("mean", "v")))
+
+    class Late(Topic):
+        ended = Event("x", quantity, statistics=epoch_stats("mean", "v"))
+
+    with pytest.raises(EnvError, match="has epoch_stats alone"):
+        EpisodeStatistics.start(Late.events)
+    with pytest.raises(EnvError, match="an event without a topic"):
+        EventLog.empty(Event("x"))
+    for categories in (0, (), ("a", "a")):
+        with pytest.raises(ConfigError, match="positive number of categories or different names"):
+            Event("x", {"kind": integer(categories)})
+
+
+def test_firings_of_a_group_that_there_is_not_are_counted_as_lost():
+    log = NOISE.fire(NoiseEvents.grouped, kind=1, colour=3, amount=2)
+    log = log.fire(NoiseEvents.grouped, kind=-1, colour=0, amount=2)
+    log = log.fire(NoiseEvents.grouped, kind=1, colour=2, amount=2)
+    episode = EpisodeStatistics.start(NOISE.events).add(log)
+    assert int(episode.lost[episode.events.index(NoiseEvents.grouped)]) == 2
+    value, present = episode.outputs(NoiseEvents.grouped)["times"]
+    assert value.sum() == present.sum() == 1 and int(episode.count(NoiseEvents.grouped)) == 3
+
+
+def test_many_values_fall_into_the_bins_of_few():
+    rng = np.random.default_rng(3)
+    values = jnp.asarray(rng.normal(size=(600, 2)).astype(np.float32) * 100)
+    where = jnp.asarray(rng.random((600, 2)) < 0.7)
+    bins = Bins(-5.0, 5.0, 16, stretched=True)
+    few = sum(histogram(values[i : i + 100], where[i : i + 100], bins) for i in range(0, 600, 100))
+    np.testing.assert_array_equal(histogram(values, where, bins), few)
+    assert int(few.sum()) == int(where.sum())
+
+
+def test_a_report_is_asked_by_event_output_and_groups():
+    row = jax.device_get(compiled(streams(np.random.default_rng(0), 0.9)))
+    found = report("eval", merge_summaries([row]))
+    wanted = found.scalars["eval_NoiseEvents/grouped/times/1/2"]
+    assert found.value(NoiseEvents.grouped, "times", 1, 2) == wanted > 0
+    assert np.isnan(found.value(SOLD, "best_episode", 0, 1))

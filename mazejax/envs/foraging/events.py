@@ -21,7 +21,7 @@ class ForagingEvents(Topic):
             *TOTALS,
             step_stats("sum", "share"),
             episode_stats("sum", "share"),
-            epoch_stats("mean", "share", "mean_episode_share"),
+            epoch_stats("mean", "share", "mean_episode_food"),
         ),
     )
     agent_dropped_out = Event(
