@@ -112,10 +112,10 @@ class Registry:
         """The name under which a factory is registered; ConfigError with the mend if it is not."""
         name = self.name_of(factory)
         if name is None:
-            own, table = factory.__qualname__, self._entry_point_group.removeprefix("mazejax.")
+            own = factory.__name__
             raise ConfigError(
                 f"{self.kind} {own} has no name, so no file could hold it; enter it by "
-                f"mazejax.registry.{table}.register({own!r}, {own})"
+                f"mazejax.registry.{self.kind}s.register({own!r}, {own})"
             )
         return name
 
@@ -246,7 +246,7 @@ for _module, _names in {
     for _name in _names:
         wrappers.register(_name, f"mazejax.wrappers.{_module}:{_name}")
 
-rewards = Registry("reward aggregator", entry_points="mazejax.rewards")
+rewards = Registry("reward", entry_points="mazejax.rewards")
 """Reward aggregators by name; what the wrapper `RewardFromEvents` looks up."""
 
 rewards.register("CuttingRewardAggregator", "mazejax.envs.cutting2d.reward:CuttingRewardAggregator")

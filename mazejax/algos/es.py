@@ -5,6 +5,7 @@ else, not even in their luck; the ranks of their returns weigh the noise, which 
 gradient without backpropagation. Salimans et al., 2017, arXiv:1703.03864.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -38,12 +39,16 @@ from mazejax.algos.metrics import Metrics
 from mazejax.base import static
 from mazejax.errors import ConfigError
 from mazejax.events.accumulator import Accumulator
+from mazejax.events.epoch import EventSummary
 from mazejax.networks.normalization import RunningStatistics
 from mazejax.networks.policy import STATISTICS
 from mazejax.networks.template import MLPPolicy, NetworkTemplate
 from mazejax.types import ActorID, Array, Key, PyTree, Rollout
 
 _OPTIMIZERS = ("adam", "sgd")
+
+_CACHED_BYTES = 2**19  # measured at 4,610 weights, see docs/performance.md
+_LEAST_TOGETHER = 16
 
 
 class ES(Algorithm):
@@ -196,35 +201,39 @@ class ES(Algorithm):
         return jax.lax.pmean(share, self.axis_name)
 
     def _play(self, state: TrainState, noise: Array) -> tuple[Episodes, PyTree]:
-        """E episodes of every member, [2, P / 2, E], and the statistics of what each side saw.
+        """E episodes of every member, [2, P / 2, E], and the statistics of what each group saw.
 
         Both of a pair meet the same draws.
         """
         center, unravel = ravel_pytree(acting.weights_of(state.variables))
-        members = jax.vmap(jax.vmap(unravel))(mirrored(center, noise, self.noise_stddev))
-        env = self.vector_env.replace(num_envs=self.num_envs // 2)
+        pairs, episodes_each = self.population_size // 2, self.episodes_per_member
+        size = _group_size(pairs, center.size)
+        members = mirrored(center, noise, self.noise_stddev).reshape(-1, size, center.size)
+        firsts = jnp.tile(jnp.arange(0, pairs, size) * episodes_each, 2)
+        if self.axis_name is not None:
+            firsts += jax.lax.axis_index(self.axis_name) * pairs * episodes_each
+        env = self.vector_env.replace(num_envs=size * episodes_each, axis_name=None)
         key = update_key(state, "episodes")
         # Members' policies are random changes of one: their thoughts say nothing.
         keep = events.to_keep(env, "env" if self.statistics == "all" else self.statistics)
         # Counted from nothing: what is known already is merged with it once, afterwards.
         unseen = _statistics_of(state.variables, lambda s: s.replace(count=jnp.zeros_like(s.count)))
 
-        def play(weights: PyTree) -> tuple[Episodes, PyTree]:
+        def play(group: tuple[Array, Array]) -> tuple[Episodes, PyTree]:
+            weights, first = jax.vmap(unravel)(group[0]), group[1]
             policies = self._member_policies(state.variables, weights)
             carry = self.initial_carry(env.num_envs)
             watch = self._watch if self.normalize_obs else None
-            return watch_episodes(env, policies, key, self.max_steps, carry, watch, unseen, keep)
+            envs = env.replace(first_env=first)
+            return watch_episodes(envs, policies, key, self.max_steps, carry, watch, unseen, keep)
 
-        # One side after the other: together, a large population leaves the cache, which costs up to
-        # half of the speed on a CPU.
-        episodes, seen = jax.lax.map(play, members)
-        shape = (2, self.population_size // 2, self.episodes_per_member)
-        statistics = episodes.statistics and {
-            name: jax.tree.map(lambda x: x[0], own).merge(jax.tree.map(lambda x: x[1], own))
-            for name, own in episodes.statistics.items()
-        }
-        members = jax.tree.map(lambda x: x.reshape(shape), episodes.replace(statistics=None))
-        return members.replace(statistics=statistics), seen
+        # One group after the other: their weights stay in the cache, and none waits for the
+        # longest episode of all.
+        episodes, seen = jax.lax.map(play, (members, firsts))
+        statistics = episodes.statistics and _merged(episodes.statistics)
+        shape = (2, pairs, episodes_each)
+        played = jax.tree.map(lambda x: x.reshape(shape), episodes.replace(statistics=None))
+        return played.replace(statistics=statistics), seen
 
     def _watch(self, seen: PyTree, now: FlatStep, running: Array) -> PyTree:
         """The statistics with the observations of a flat step counted in, [N, ...]."""
@@ -239,13 +248,13 @@ class ES(Algorithm):
         return grown
 
     def _with_statistics(self, variables: PyTree, seen: PyTree) -> PyTree:
-        """The variables with what both sides saw, [2, ...], on all devices."""
+        """The variables with what all groups saw, [G, ...], on all devices."""
         if not jax.tree.leaves(seen):
             return variables
         if self.axis_name is not None:
             seen = jax.lax.all_gather(seen, self.axis_name, axis=0, tiled=True)
-        for side in range(jax.tree.leaves(seen)[0].shape[0]):
-            own = jax.tree.map(lambda x, side=side: x[side], seen)
+        for group in range(jax.tree.leaves(seen)[0].shape[0]):
+            own = jax.tree.map(lambda x, group=group: x[group], seen)
             merged = _statistics_of(variables, lambda known, new: known.merge(new), own)
             variables = {key: {**variables[key], **merged[key]} for key in variables}
         return variables
@@ -269,6 +278,23 @@ class ES(Algorithm):
             return act
 
         return {actor: of_actor(actor) for actor in dict.fromkeys(self.env.actors)}
+
+
+def _group_size(pairs: int, num_weights: int) -> int:
+    """Members that are played together: as many as divide a side and fit into the cache."""
+    fitting = max(_LEAST_TOGETHER, _CACHED_BYTES // (4 * num_weights))
+    return next(size for size in range(min(pairs, fitting), 0, -1) if pairs % size == 0)
+
+
+def _merged(statistics: dict[str, EventSummary]) -> dict[str, EventSummary]:
+    """The summaries of all groups, [G, ...], as one."""
+    found = {}
+    for name, own in statistics.items():
+        groups = [
+            jax.tree.map(lambda x, i=i: x[i], own) for i in range(len(jax.tree.leaves(own)[0]))
+        ]
+        found[name] = functools.reduce(EventSummary.merge, groups)
+    return found
 
 
 def draw_noise(key: Key, pairs: Array, size: int) -> Array:

@@ -85,6 +85,8 @@ class VectorEnv(Pytree):
     """Initial states of the strategy `pool`, P."""
     axis_name: str | None = static(default=None)
     """Mesh axis of `shard_map` over which envs are spread; None on one device."""
+    first_env: Array | int = 0
+    """Index of the first env, where these are a part of more: they draw as they would there."""
 
     def validate(self) -> None:
         """Raise ConfigError for a bad size, strategy, key implementation or number."""
@@ -285,7 +287,7 @@ class VectorEnv(Pytree):
         return jax.vmap(lambda own, *row: function(set_leaves(self.env, own), *row))(numbers, *args)
 
     def _episode_keys(self, root: Key, episode: Array, rows: Array | None) -> Key:
-        every = jnp.arange(self.num_envs, dtype=jnp.int32)
+        every = jnp.arange(self.num_envs, dtype=jnp.int32) + jnp.asarray(self.first_env, jnp.int32)
         if self.axis_name is not None:
             every += jax.lax.axis_index(self.axis_name).astype(jnp.int32) * self.num_envs
         return jax.vmap(keys.episode_key, in_axes=(None, 0, 0))(

@@ -17,6 +17,7 @@ import jax
 import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
+from jax.interpreters import partial_eval
 from jax.sharding import Mesh, PartitionSpec
 
 from mazejax import random
@@ -95,7 +96,8 @@ def compile_lanes(
     and after some hundred gradient steps the trajectories part. `memory` is what all lanes
     of a chunk may take, in bytes.
     """
-    varying, rebuild = _split(algorithms)
+    # Nobody reads them here.
+    varying, rebuild = _split([algorithm.replace(statistics="none") for algorithm in algorithms])
 
     def one_lane(numbers: list[Array], words: Array) -> Lane:
         algorithm, key = rebuild(numbers), random.wrap_words(words)
@@ -109,7 +111,7 @@ def compile_lanes(
     numbers = [np.repeat(column, len(seeds), axis=0) for column in varying]
     starts = (numbers, np.tile(words, (len(algorithms), 1)))
     one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), starts)
-    bytes_per_lane = peak_bytes(jax.make_jaxpr(one_lane)(*one).jaxpr)
+    bytes_per_lane = peak_bytes(_without_dead_code(jax.make_jaxpr(one_lane)(*one).jaxpr))
     num_lanes = len(algorithms) * len(seeds)
     devices = devices[:num_lanes]
     size = chunk_size(num_lanes, bytes_per_lane, memory, len(devices))
@@ -155,6 +157,10 @@ def peak_bytes(jaxpr: Any) -> int:
             if last_read[v] == i:
                 alive.pop(v, None)
     return peak
+
+
+def _without_dead_code(jaxpr: Any) -> Any:
+    return partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0]
 
 
 def free_memory(devices: Sequence[jax.Device]) -> float:

@@ -62,10 +62,10 @@ class RunContext:
     """A run: its algorithm, its state, its directory and what can be done with them.
 
     `algorithm` and `env` are registered names or objects, `wrappers` what the env is wrapped
-    in, as `mazejax.wrappers.wrap` takes it, `writers` take metrics beside those of the run,
-    which leaves closing them to it; further keywords are fields of the algorithm
-    (`learning_rate=1e-3`) or of `RunSettings` (`target_return=475`). Nothing is compiled or
-    written before everything is checked.
+    in, as `mazejax.wrappers.wrap` takes it, `writers` take metrics beside those of the run and
+    are closed by it; further keywords are fields of the algorithm (`learning_rate=1e-3`) or of
+    `RunSettings` (`target_return=475`). Nothing is compiled or written before everything is
+    checked.
     """
 
     def __init__(
@@ -332,7 +332,8 @@ class RunContext:
         steps = checkpoint.steps(self.directory)
         if not steps:
             return {}
-        return dict(checkpoint.read_manifest(self.directory, max(steps))["metadata"]["totals"])
+        metadata = checkpoint.read_manifest(self.directory, max(steps))["metadata"]
+        return dict(metadata.get("totals", {}))
 
     def _console(self) -> ConsoleWriter | None:
         shown = {self.settings.progress, self.settings.print_statistics}

@@ -37,7 +37,7 @@ N, T = 64, 5
 LSTM = MLPActorCritic((4,), recurrence="lstm", memory_size=3)
 GRU = MLPActorCritic((4,), recurrence="gru", memory_size=3)
 CHAIN = (ActorID("one", 0), ActorID("two", 0))
-SIZES = {"num_envs": N, "num_steps": T, "num_epochs": 1, "num_minibatches": 1}
+SIZES = {"num_envs": N, "num_steps": T, "num_epochs": 1, "num_minibatches": 1, "statistics": "none"}
 
 FLAT_PPO = PPO(make_noise(), network=LSTM, **SIZES)
 CASES = {

@@ -66,7 +66,7 @@ def test_it_keeps_the_contract_of_environments():
 
 
 def test_what_gives_no_reward_is_refused():
-    with pytest.raises(ConfigError, match="unknown reward aggregator 'CuttingReward'"):
+    with pytest.raises(ConfigError, match="unknown reward 'CuttingReward'"):
         RewardFromEvents(CUTTING, "CuttingReward")
     with pytest.raises(ConfigError, match=r"aggregator.penalty: unknown key"):
         RewardFromEvents(CUTTING, {"aggregator": "CuttingRewardAggregator", "penalty": 1.0})

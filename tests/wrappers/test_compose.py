@@ -270,6 +270,7 @@ EVERY = {
     "RandomReset": ({}, {"min_skip_steps": 1, "max_skip_steps": 2}),
     "ReturnNormalization": ({}, {"gamma": 0.9, "epsilon": 1e-6}),
     "RewardClipping": ({}, {"min_val": -1, "max_val": float("inf")}),
+    "RewardFromEvents": ({}, {"aggregator": {"aggregator": "CuttingRewardAggregator"}}),
     "RewardScaling": ({}, {"scale": 2}),
     "SortedSpaces": ({}, {}),
     "SpacesRecording": ({}, {"max_steps": 5}),
