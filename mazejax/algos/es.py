@@ -48,7 +48,7 @@ from mazejax.types import ActorID, Array, Key, PyTree, Rollout
 _OPTIMIZERS = ("adam", "sgd")
 
 _CACHED_BYTES = 2**19  # measured at 4,610 weights, see docs/performance.md
-_LEAST_TOGETHER = 16
+_LEAST_TOGETHER = 32
 
 
 class ES(Algorithm):
