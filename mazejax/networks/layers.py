@@ -38,7 +38,8 @@ class TwinDense(nn.Module):
         if not self.hidden:
             return x, x
         first = nn.Dense(2 * self.hidden[0], kernel_init=_twice(init), name="first")(x)
-        left, right = jnp.split(activate(first), 2, axis=-1)
+        # Split before the activation, which then reads its half where it lies: no copies.
+        left, right = (activate(half) for half in jnp.split(first, 2, axis=-1))
         for i, width in enumerate(self.hidden[1:], start=1):
             left = activate(nn.Dense(width, kernel_init=init, name=f"left_{i}")(left))
             right = activate(nn.Dense(width, kernel_init=init, name=f"right_{i}")(right))

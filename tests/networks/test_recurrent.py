@@ -249,7 +249,7 @@ def test_seeds_may_be_vmapped_with_weights_of_their_own(name):
 
 
 @both
-def test_a_single_step_has_no_loop_and_several_have_one_with_one_product_inside(name):
+def test_a_single_step_has_no_loop_and_several_of_few_rows_have_one_with_one_product_inside(name):
     def program(steps):
         x, carry, begins = sequence(name, steps=steps)
         return jax.make_jaxpr(LAYERS[name].apply)(variables_of(name), x, carry, begins)
@@ -257,6 +257,22 @@ def test_a_single_step_has_no_loop_and_several_have_one_with_one_product_inside(
     assert "scan" not in str(program(1)) and "while" not in str(program(1))
     text = str(program(T))
     assert text.count("scan[") == 1 and text.count("dot_general[") == 2
+
+
+@both
+def test_where_the_inputs_product_stands_changes_no_number(name, monkeypatch):
+    x, carry, begins = sequence(name, batch=(6,))
+
+    def outputs_and_gradient():
+        def total(variables):
+            out, last = LAYERS[name].apply(variables, x, carry, begins)
+            return jnp.sum(jnp.square(out)), (out, last)
+
+        return jax.jit(jax.value_and_grad(total, has_aux=True))(variables_of(name))
+
+    in_scan = outputs_and_gradient()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    close(outputs_and_gradient(), in_scan, 1e-5)
 
 
 # --- weights, carries, errors ---------------------------------------------------------------

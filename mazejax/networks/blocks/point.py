@@ -114,5 +114,7 @@ def pool_points(pooling: str, points: Array, mask: Array | None) -> Array:
         # Of finite numbers, so that a set without points has a gradient, which is zero.
         most = jnp.max(jnp.where(mask, points, jnp.finfo(points.dtype).min), axis=-2)
         return jnp.where(jnp.any(mask, axis=-2), most, 0.0)
-    total = jnp.sum(jnp.where(mask, points, 0.0), axis=-2)
+    # A product and no choice between points and 0, as in `MaskedGlobalPoolingBlock`: three to
+    # five times faster on the CPU. What does not count is finite by now.
+    total = jnp.sum(points * mask, axis=-2)
     return total if pooling == "sum" else total / jnp.maximum(jnp.sum(mask, axis=-2), 1)

@@ -61,18 +61,21 @@ class _RecurrentBlock(Block):
         return ACTIVATIONS[self.activation](dense(x))
 
     def _layer(self, i: int, x: Array) -> Array:
-        """[T, ..., H] or, of both directions, [T, ..., 2 * H]."""
+        """[T, ..., H] or, of both directions, [T, ..., 2 * H]; T is 1 where no other is needed."""
+        at_end = self.only_last and i == self.num_layers - 1
 
         def read(x: Array, name: str) -> Array:
             cell = type(self).cell(self.hidden_size, name=f"{name}_{i}")
-            return cell(x, cell.initial_carry(x.shape[1:-1]), None)[0]
+            out, carry = cell(x, cell.initial_carry(x.shape[1:-1]), None)
+            # From the carry, so that no gradient of the other steps' outputs is stacked.
+            return carry.hidden[None] if at_end else out
 
         ahead = read(x, "forward")
         if not self.bidirectional:
             return ahead
-        if self.only_last and i == self.num_layers - 1:
-            # Reading backward, the last step is the first: no other is needed.
-            return jnp.concatenate([ahead[-1:], read(x[-1:], "backward")], axis=-1)
+        if at_end:
+            # Reading backward, the last step is the first.
+            return jnp.concatenate([ahead, read(x[-1:], "backward")], axis=-1)
         back = read(x[::-1], "backward")[::-1]
         return jnp.concatenate([ahead, back], axis=-1)
 
