@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Callable
 
-from benchmarks.measure import Contender, Measured, race, report
+from benchmarks.measure import Contender, Measured, report, run_cases
 
 import jax  # isort: skip  # after the XLA flags that measure sets
 
@@ -112,11 +112,7 @@ def main(words: list[str]) -> list[Measured]:
     """Run the cases whose names contain any of the words; all without words."""
     if importlib.util.find_spec("evosax") is None:
         print("evosax is not installed: it is left out, and the ratios say nothing")
-    chosen = {n: build for n, build in cases().items() if not words or any(w in n for w in words)}
-    results: list[Measured] = []
-    for name, build in chosen.items():
-        print(f"{name} ...", flush=True)
-        results += race(name, build(), rounds=5)
+    results = run_cases(cases(), words, rounds=5)
     report("es", results, unit="generations/s")
     return results
 

@@ -7,7 +7,7 @@ PPO learns while they are kept, and its metrics are read; ratios are to training
 import sys
 from collections.abc import Callable
 
-from benchmarks.measure import Contender, Measured, race, report
+from benchmarks.measure import Contender, Measured, report, run_cases
 
 import jax  # isort: skip  # after the XLA flags that measure sets
 
@@ -51,11 +51,7 @@ def cases() -> dict[str, Callable[[], list[Contender]]]:
 
 def main(words: list[str]) -> list[Measured]:
     """Run the cases whose names contain any of the words; all without words."""
-    chosen = {n: build for n, build in cases().items() if not words or any(w in n for w in words)}
-    results: list[Measured] = []
-    for name, build in chosen.items():
-        print(f"{name} ...", flush=True)
-        results += race(name, build(), rounds=7)
+    results = run_cases(cases(), words, rounds=7)
     report("events", results)
     return results
 

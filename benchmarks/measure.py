@@ -86,6 +86,18 @@ def race(case: str, contenders: list[Contender], rounds: int = 7) -> list[Measur
     ]
 
 
+def run_cases(
+    cases: dict[str, Callable[[], list[Contender]]], words: list[str], rounds: int
+) -> list[Measured]:
+    """Race the cases whose names contain any of the words; all without words."""
+    results: list[Measured] = []
+    for name, build in cases.items():
+        if not words or any(word in name for word in words):
+            print(f"{name} ...", flush=True)
+            results += race(name, build(), rounds)
+    return results
+
+
 def time_in_turn(calls: list[Callable], arguments: list[tuple]) -> list[list[float]]:
     """Seconds of each call in each round, all warmed up first; a round for each arguments."""
     for call in calls:

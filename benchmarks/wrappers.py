@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 
 from benchmarks.env_step import ours
-from benchmarks.measure import Contender, Measured, race, report
+from benchmarks.measure import Contender, Measured, report, run_cases
 
 import mazejax  # isort: skip  # after the XLA flags that measure sets
 from mazejax.wrappers import wrap
@@ -99,11 +99,7 @@ def verdict(bare: Measured, wrapped: Measured) -> str:
 
 def main(words: list[str]) -> list[Measured]:
     """Run the cases whose names contain any of the words; all without words."""
-    results: list[Measured] = []
-    for name, build in cases().items():
-        if not words or any(word in name for word in words):
-            print(f"{name} ...", flush=True)
-            results += race(name, build(), rounds=15)
+    results = run_cases(cases(), words, rounds=15)
     report("wrappers", results)
     for bare, wrapped in itertools.pairwise(results):
         if wrapped.contender == ALL:
