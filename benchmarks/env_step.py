@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.measure import Contender, Measured, race, report
+from benchmarks.measure import Contender, Measured, report, run_cases
 
 import jax  # isort: skip  # after the XLA flags that measure sets
 import jax.numpy as jnp
@@ -186,13 +186,7 @@ def cases() -> dict[str, Callable[[], list[Contender]]]:
 
 def main(words: list[str]) -> list[Measured]:
     """Run the cases whose names contain any of the words; all without words."""
-    chosen = {
-        name: build for name, build in cases().items() if not words or any(w in name for w in words)
-    }
-    results: list[Measured] = []
-    for name, build in chosen.items():
-        print(f"{name} ...", flush=True)
-        results += race(name, build())
+    results = run_cases(cases(), words, rounds=7)
     report("env_step", results)
     return results
 
