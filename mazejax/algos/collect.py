@@ -173,14 +173,14 @@ def step(
     """One flat step of every env: each actor of the schedule observes, acts and is stepped."""
     envs, obs, carries, taken = state.envs, state.obs, [], []
     rewards: list[Array] = []
-    fired: list[Any] = []
+    fired: list[events.SubStep] = []
     info: dict[str, PyTree] = {}
     for actor, carry in zip(env.actors, state.carry, strict=True):
         acted = policies[actor](_policy_keys(env, envs, actor), obs, carry)
         active = env.actor_active(envs) if env.has_inactive_actors else None
         stepped, end = env.step_and_end(envs, acted.env_action)
         taken.append((obs, acted, active, stepped.info.get("actor_done")))
-        fired.append((actor, stepped.info, acted.value, acted.entropy, active))
+        fired.append(events.SubStep(actor, stepped.info, acted.value, acted.entropy, active))
         rewards.append(stepped.reward)
         carries.append(acted.carry)
         envs, obs, info = stepped.state, stepped.obs, stepped.info

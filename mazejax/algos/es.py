@@ -5,7 +5,6 @@ else, not even in their luck; the ranks of their returns weigh the noise, which 
 gradient without backpropagation. Salimans et al., 2017, arXiv:1703.03864.
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -253,11 +252,12 @@ class ES(Algorithm):
             return variables
         if self.axis_name is not None:
             seen = jax.lax.all_gather(seen, self.axis_name, axis=0, tiled=True)
-        for group in range(jax.tree.leaves(seen)[0].shape[0]):
-            own = jax.tree.map(lambda x, group=group: x[group], seen)
-            merged = _statistics_of(variables, lambda known, new: known.merge(new), own)
-            variables = {key: {**variables[key], **merged[key]} for key in variables}
-        return variables
+        merged = _folded(
+            lambda known, new: _statistics_of(known, lambda k, n: k.merge(n), new),
+            _statistics_of(variables, lambda known: known),
+            seen,
+        )
+        return {key: {**own, **merged[key]} for key, own in variables.items()}
 
     def _member_policies(self, variables: PyTree, weights: PyTree) -> Policies:
         """How M members act in M * E envs, E in a row each; their weights are [M, ...]."""
@@ -286,15 +286,19 @@ def _group_size(pairs: int, num_weights: int) -> int:
     return next(size for size in range(min(pairs, fitting), 0, -1) if pairs % size == 0)
 
 
+def _folded(merge: Callable, start: PyTree, parts: PyTree) -> PyTree:
+    """`start` merged with all parts [G, ...], in a loop: programs do not grow with their number."""
+    return jax.lax.scan(lambda known, new: (merge(known, new), None), start, parts)[0]
+
+
 def _merged(statistics: dict[str, EventSummary]) -> dict[str, EventSummary]:
     """The summaries of all groups, [G, ...], as one."""
-    found = {}
-    for name, own in statistics.items():
-        groups = [
-            jax.tree.map(lambda x, i=i: x[i], own) for i in range(len(jax.tree.leaves(own)[0]))
-        ]
-        found[name] = functools.reduce(EventSummary.merge, groups)
-    return found
+    first, others = (jax.tree.map(lambda x, at=at: x[at], statistics) for at in (0, slice(1, None)))
+    return _folded(
+        lambda known, new: {name: own.merge(new[name]) for name, own in known.items()},
+        first,
+        others,
+    )
 
 
 def draw_noise(key: Key, pairs: Array, size: int) -> Array:

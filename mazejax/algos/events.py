@@ -5,17 +5,19 @@ changed them is fired here. An episode is added to the statistics of its epoch i
 step in which it ends.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from mazejax.base import Pytree
-from mazejax.envs.declared import declared_events
+from mazejax.envs.declared import declared_events, first_info
 from mazejax.envs.structured import flat_reward
 from mazejax.envs.vector import VectorEnv, VectorState
 from mazejax.events.accumulator import Accumulator
 from mazejax.events.builtin import BaseEnvEvents, PolicyEvents, RewardEvents
 from mazejax.events.epoch import EpochStatistics, EventSummary
-from mazejax.events.log import EventLog, Firings
+from mazejax.events.log import EventLog
 from mazejax.events.plan import Source, plan_of
 from mazejax.events.statistics import EpisodeStatistics
 from mazejax.events.summary import histogram
@@ -24,6 +26,18 @@ from mazejax.types import ActorID, Array, PyTree
 
 LEVELS = ("all", "env", "none")
 """Whose events are kept: those of env and policies, those of the env, or none."""
+
+
+class SubStep(NamedTuple):
+    """What statistics are told of a sub-step."""
+
+    actor: ActorID
+    info: dict[str, PyTree]
+    value: Array
+    """[N] or, of agents at once, [N, A]; as all below."""
+    entropy: Array | None
+    active: Array | None
+    """None where everybody always is."""
 
 
 class EpisodeEnd(Pytree):
@@ -40,6 +54,8 @@ def to_keep(env: VectorEnv, level: str) -> tuple[Event, ...]:
     if level == "none":
         return ()
     events = declared_events(env.env)
+    if "reward_original" in first_info(env.env):
+        events += (RewardEvents.reward_original,)
     return events + _of_policies(env) if level == "all" else events
 
 
@@ -55,22 +71,17 @@ def start_epoch(env: VectorEnv, episodes: EpisodeStatistics, end: VectorState) -
     return EpochStatistics.start(episodes, tuple(sorted(kpis)))
 
 
-def add_flat_step(
-    episodes: EpisodeStatistics,
-    substeps: list[tuple[ActorID, dict[str, PyTree], Array, Array | None, Array | None]],
-) -> EpisodeStatistics:
-    """The statistics [N] after a flat step, from (actor, info, value, entropy, active) of each."""
+def add_flat_step(episodes: EpisodeStatistics, substeps: list[SubStep]) -> EpisodeStatistics:
+    """The statistics [N] after a flat step."""
     logs = []
-    for actor, info, value, entropy, active in substeps:
-        log = info.get("events")
+    for substep in substeps:
+        log = substep.info.get("events")
         if isinstance(log, EventLog) and log.events:
             logs.append(log)
-        firings = _thoughts(episodes.events, actor, value, entropy, active)
-        if firings:
-            logs.append(EventLog(firings))
+        logs += _thoughts(episodes.events, substep)
     if RewardEvents.reward_original in episodes.events:
-        rewards = flat_reward([info["reward_original"] for _, info, *_ in substeps], batch_ndim=1)
-        logs.append(EventLog({RewardEvents.reward_original.id: _each(rewards[:, None], None)}))
+        rewards = flat_reward([own.info["reward_original"] for own in substeps], batch_ndim=1)
+        logs.append(_fired(RewardEvents.reward_original, rewards[:, None], None))
     return jax.vmap(lambda own, logs: own.add(*logs))(episodes, logs)
 
 
@@ -127,30 +138,19 @@ def _of_policies(env: VectorEnv) -> tuple[Event, ...]:
     return tuple(events)
 
 
-def _thoughts(
-    events: tuple[Event, ...],
-    actor: ActorID,
-    value: Array,
-    entropy: Array | None,
-    active: Array | None,
-) -> dict[str, Firings]:
-    """What the policy of a sub-step thought, by event, [N]."""
-    firings = {}
-    for base, numbers in ((PolicyEvents.value, value), (PolicyEvents.entropy, entropy)):
-        for event_id in (base.id, f"{base.id}/{actor.step_key}"):
-            if numbers is not None and any(event.id == event_id for event in events):
-                firings[event_id] = _each(numbers.reshape(len(numbers), -1), active)
-    return firings
+def _thoughts(events: tuple[Event, ...], substep: SubStep) -> list[EventLog]:
+    """What the policy of a sub-step thought, [N]."""
+    given = ((PolicyEvents.value, substep.value), (PolicyEvents.entropy, substep.entropy))
+    return [
+        _fired(event, numbers.reshape(len(numbers), -1), substep.active)
+        for base, numbers in given
+        for event in events
+        if numbers is not None and event.id in (base.id, f"{base.id}/{substep.actor.step_key}")
+    ]
 
 
-def _each(values: Array, active: Array | None) -> Firings:
-    """A firing for each of the values [N, A] whose agent was active."""
-    if active is None:
-        count = jnp.full(values.shape[:1], values.shape[1], jnp.int32)
-        return Firings(count, {"value": values})
-    active = active.reshape(values.shape)
-    place = jnp.cumsum(active, axis=1) - 1
-    slots = jnp.arange(values.shape[1])
-    hit = active[:, None, :] & (place[:, None, :] == slots[None, :, None])
-    packed = jnp.sum(jnp.where(hit, values[:, None, :], 0.0), axis=2)
-    return Firings(jnp.sum(active, axis=1, dtype=jnp.int32), {"value": packed})
+def _fired(event: Event, values: Array, active: Array | None) -> EventLog:
+    """The event of each of the values [N, A] whose agent was active."""
+    when = jnp.ones(values.shape, bool) if active is None else active.reshape(values.shape)
+    empty = EventLog.empty(event)
+    return jax.vmap(lambda own, when: empty.fire_each(event, when, value=own))(values, when)

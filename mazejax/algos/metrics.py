@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mazejax.events.accumulator import Accumulator
+from mazejax.events.accumulator import Accumulator, merge_on_host
 
 Metrics = dict[str, Any]
 """Name to `Accumulator`, and of events to `EventSummary`; fixed for one algorithm."""
@@ -26,16 +26,12 @@ def merge_rows(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         parts = [row[name] for row in rows if row[name].count > 0]
         if not parts:
             continue
-        counts = np.array([part.count for part in parts], np.float64)
-        means = np.array([part.mean for part in parts], np.float64)
-        count = counts.sum()
-        mean = (counts * means).sum() / count
-        m2 = sum(float(part.m2) for part in parts) + (counts * (means - mean) ** 2).sum()
+        whole = merge_on_host(parts)
         merged[name] = {
-            "count": count,
-            "mean": mean,
-            "std": float(np.sqrt(m2 / count)),
-            "min": min(float(part.min) for part in parts),
-            "max": max(float(part.max) for part in parts),
+            "count": float(whole.count),
+            "mean": float(whole.mean),
+            "std": float(np.sqrt(whole.m2 / whole.count)),
+            "min": float(whole.min),
+            "max": float(whole.max),
         }
     return merged

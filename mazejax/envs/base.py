@@ -234,7 +234,7 @@ def check_action(space: Space, action: PyTree, batch_shape: tuple[int, ...] = ()
 
 
 def select(chosen: Array, when_true: PyTree, when_false: PyTree) -> PyTree:
-    """Leafwise `where` over [N, ...] leaves by a mask [N]; typed keys are leaves like others."""
+    """Leafwise `where` over leaves [*mask, ...] by a mask [], [N], ...; keys are leaves too."""
 
     def pick(yes: Array, no: Array) -> Array:
         return jnp.where(chosen.reshape(chosen.shape + (1,) * (yes.ndim - chosen.ndim)), yes, no)

@@ -9,18 +9,15 @@ from mazejax import random
 from mazejax.base import is_concrete
 from mazejax.envs.base import Env
 from mazejax.envs.structured import agent_axis
-from mazejax.events.builtin import RewardEvents
 from mazejax.events.log import EventLog
 from mazejax.events.topic import Event
 from mazejax.types import Key, PyTree
 
 
 def declared_events(env: Env) -> tuple[Event, ...]:
-    """The events of the env's steps, and the reward as it was where wrappers change it."""
-    info = first_info(env)
-    log = info.get("events")
-    own = log.events if isinstance(log, EventLog) else ()
-    return own + ((RewardEvents.reward_original,) if "reward_original" in info else ())
+    """The events that steps of the env may fire, by name; none of an env without a log."""
+    log = first_info(env).get("events")
+    return log.events if isinstance(log, EventLog) else ()
 
 
 def empty_log(env: Env) -> EventLog | None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from mazejax import random
 from mazejax.base import Pytree
 from mazejax.envs import keys
-from mazejax.envs.base import Env, check_action
+from mazejax.envs.base import Env, check_action, select
 from mazejax.envs.declared import empty_log
 from mazejax.envs.structured import agent_axis, flat_reward
 from mazejax.errors import EnvError
@@ -88,7 +88,7 @@ class Episode(Pytree):
 
         def one_flat_step(now: EpisodeStatistics, at: tuple) -> tuple[EpisodeStatistics, None]:
             time, logs = at
-            return _select(time < self.length, now.add(*logs), now), None
+            return select(time < self.length, now.add(*logs), now), None
 
         num_steps = self.substeps[0].reward.shape[0]
         return jax.lax.scan(one_flat_step, start, (jnp.arange(num_steps), logs))[0]
@@ -194,13 +194,13 @@ def _run(
             action = choose(_Now(state, obs, tuple(logs)), index, inputs)
             step = env.step(keys.moment_key(key, env.time(state), index, "env"), state, action)
             active = env.actor_active(state) & goes_on
-            reward, info = _select(goes_on, *_and_nothing((step.reward, step.info)))
+            reward, info = select(goes_on, *_and_nothing((step.reward, step.info)))
             substeps.append(SubStep(obs, state, active, action, reward, info))
             state, obs, ended = step.state, step.obs, (step.terminated, step.truncated)
             if logs:
                 logs[index] = step.info["events"]
         new = _Running(state, obs, tuple(logs), now.length + 1, *ended)
-        return _select(goes_on, new, now), tuple(substeps)
+        return select(goes_on, new, now), tuple(substeps)
 
     no = jnp.zeros((), bool)
     state = env.reset_state(keys.reset_key(key))
@@ -212,10 +212,6 @@ def _run(
 
 def _and_nothing(tree: PyTree) -> tuple[PyTree, PyTree]:
     return tree, jax.tree.map(jnp.zeros_like, tree)
-
-
-def _select(condition: Array, when_true: PyTree, when_false: PyTree) -> PyTree:
-    return jax.tree.map(lambda yes, no: jnp.where(condition, yes, no), when_true, when_false)
 
 
 def _num_steps(env: Env, actions: tuple[PyTree, ...]) -> int:

@@ -4,9 +4,11 @@ Accumulators merge exactly (Chan, Golub and LeVeque, 1979), in the compiled loop
 the host alike. What did not happen has count 0 and is absent when read, not 0.
 """
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Any, Self
 
 import jax.numpy as jnp
+import numpy as np
 
 from mazejax.base import Pytree
 from mazejax.types import Array
@@ -73,3 +75,21 @@ class Accumulator(Pytree):
             min=jnp.minimum(self.min, other.min),
             max=jnp.maximum(self.max, other.max),
         )
+
+
+def merge_on_host(parts: Sequence[Any]) -> Any:
+    """One accumulator of several that hold NumPy arrays, in float64."""
+    counts, means, spreads = (
+        np.stack([np.asarray(getattr(part, name), np.float64) for part in parts])
+        for name in ("count", "mean", "m2")
+    )
+    count = counts.sum(axis=0)
+    mean = (counts * means).sum(axis=0) / np.maximum(count, 1)
+    merged: dict[str, Any] = {
+        "count": count,
+        "mean": mean,
+        "m2": spreads.sum(axis=0) + (counts * (means - mean) ** 2).sum(axis=0),
+        "min": np.min([part.min for part in parts], axis=0),
+        "max": np.max([part.max for part in parts], axis=0),
+    }
+    return Accumulator(**merged)

@@ -5,6 +5,7 @@ to accumulators whose size does not depend on how many there are. All numbers of
 lie in one vector, so that a loop over few envs is not slowed by many small operations.
 """
 
+import math
 from typing import NamedTuple, Self
 
 import jax
@@ -67,10 +68,7 @@ class Entry(NamedTuple):
     @property
     def end(self) -> int:
         """The place after its last."""
-        size = 1
-        for axis in self.shape:
-            size *= axis
-        return self.begin + size
+        return self.begin + math.prod(self.shape)
 
     @property
     def is_histogram(self) -> bool:

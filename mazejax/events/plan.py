@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mazejax.events.levels import OF_EPOCHS, Statistic
+from mazejax.events.levels import LEVELS, OF_EPOCHS, Statistic
 from mazejax.events.summary import Bins
 from mazejax.events.topic import Attribute, Event
 
@@ -58,7 +58,7 @@ class Plan(NamedTuple):
 @functools.lru_cache(maxsize=4096)
 def plan_of(event: Event) -> Plan:
     """The plan of an event."""
-    return Plan(*(_sources(event, level) for level in ("step", "episode", "epoch")))
+    return Plan(*(_sources(event, level) for level in LEVELS))
 
 
 def is_counted(event: Event, source: Source) -> bool:
@@ -94,8 +94,7 @@ def _sources(event: Event, level: str) -> tuple[Source, ...]:
 
 def _before(event: Event, level: str) -> str | None:
     """The level that gives this one its inputs; None where attributes do."""
-    levels = ("step", "episode", "epoch")
-    earlier = levels[: levels.index(level)]
+    earlier = LEVELS[: LEVELS.index(level)]
     declared = {line.level for line in event.statistics}
     return next((name for name in reversed(earlier) if name in declared), None)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mazejax.events.accumulator import Accumulator
+from mazejax.events.accumulator import merge_on_host
 from mazejax.events.distribution import Distribution
 from mazejax.events.epoch import EventSummary
 from mazejax.events.levels import OF_EPOCHS, Statistic
@@ -139,26 +139,14 @@ def _distribution(summary: EventSummary, source: Source, cell: tuple[int, ...]) 
 
 
 def _merged(parts: list[EventSummary]) -> EventSummary:
-    """One summary of several, by Chan's rule."""
-    counts = np.stack([np.asarray(part.moments.count, np.float64) for part in parts])
-    means = np.stack([np.asarray(part.moments.mean, np.float64) for part in parts])
-    count = counts.sum(axis=0)
-    mean = (counts * means).sum(axis=0) / np.maximum(count, 1)
-    spread = sum(np.asarray(part.moments.m2, np.float64) for part in parts)
-    moments: Any = Accumulator(
-        count=count,  # type: ignore[arg-type]
-        mean=mean,
-        m2=spread + (counts * (means - mean) ** 2).sum(axis=0),  # type: ignore[arg-type]
-        min=np.min([part.moments.min for part in parts], axis=0),
-        max=np.max([part.moments.max for part in parts], axis=0),
-    )
+    """One summary of several."""
     last: Any = parts[0].last
     for part in parts[1:] if last is not None else ():
         last = np.where(part.moments.count > 0, part.last, last)  # type: ignore[arg-type]
     return EventSummary(
         event=parts[0].event,
         source=parts[0].source,
-        moments=moments,
+        moments=merge_on_host([part.moments for part in parts]),
         total=_sum([part.total for part in parts]),
         last=last,
         histogram=_sum([part.histogram for part in parts]),

@@ -14,7 +14,7 @@ from mazejax.base import Pytree, static
 from mazejax.errors import EnvError, did_you_mean
 from mazejax.events.log import EventLog, Firings
 from mazejax.events.plan import Source, is_counted, plan_of
-from mazejax.events.summary import Summary
+from mazejax.events.summary import Summary, beside
 from mazejax.events.topic import Event
 from mazejax.types import Array
 
@@ -81,28 +81,18 @@ class EpisodeStatistics(Pytree):
         if output not in outputs:
             raise EnvError(f"event {event.id}: no {output!r}; {did_you_mean(output, outputs)}")
         value, present = outputs[output]
-        return jnp.where(
-            present.reshape(*present.shape, *[1] * (value.ndim - present.ndim)), value, 0
-        )
+        return jnp.where(beside(present, value), value, 0)
 
     def outputs(self, event: Event) -> dict[str, Given]:
         """All outputs of an event: values [*groups, ...], and which of them there are [*groups]."""
         found: dict[str, Given] = {}
         for source in plan_of(event).episode:
-            if is_counted(event, source):
-                number = self.count(event)
-                given = {str(line.output): (number, number > 0) for line in source.lines}
-            else:
-                summary = self.summaries[_name(event, source)]
-                present = summary.count > 0
-                given = {
-                    str(line.output): (summary.value(line.reducer), present)
-                    for line in source.lines
-                }
+            summary = None if is_counted(event, source) else self.summaries[_name(event, source)]
+            count = self.count(event) if summary is None else summary.count
             for line in source.lines:
-                value, present = given[str(line.output)]
+                value = count if summary is None else summary.value(line.reducer)
                 always = line.missing == "zero"
-                found[str(line.output)] = value, jnp.ones_like(present) if always else present
+                found[str(line.output)] = value, jnp.ones_like(count, bool) if always else count > 0
         return found
 
     def _place(self, event: Event) -> int:

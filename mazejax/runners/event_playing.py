@@ -19,16 +19,14 @@ from mazejax.algos.base import Algorithm
 from mazejax.algos.events import of_rewards
 from mazejax.base import Pytree
 from mazejax.envs import keys
-from mazejax.envs.base import Env
+from mazejax.envs.base import Env, select
 from mazejax.envs.declared import declared_events
 from mazejax.envs.episode import Policy
 from mazejax.envs.structured import flat_reward
 from mazejax.errors import EnvError
-from mazejax.events.builtin import RewardEvents
 from mazejax.events.epoch import EpochStatistics, EventSummary
 from mazejax.events.log import EventLog
 from mazejax.events.statistics import EpisodeStatistics
-from mazejax.events.topic import Event
 from mazejax.types import ActorID, Array, Key, PyTree
 
 MAX_EPISODES = 256
@@ -209,7 +207,7 @@ def _begin(env: Env, root: Key, index: Array, memory: PyTree) -> Playing:
         terminated=no,
         truncated=no,
         episode_return=jnp.zeros((), jnp.float32),
-        statistics=EpisodeStatistics.start(_own_events(env)),
+        statistics=EpisodeStatistics.start(declared_events(env)),
     )
 
 
@@ -240,12 +238,7 @@ def _flat_step(
         episode_return=now.episode_return + flat_reward(rewards),
         statistics=now.statistics.add(*(log for log in logs if log is not None)),
     )
-    new = jax.tree.map(lambda yes, no: jnp.where(goes_on, yes, no), new, now)
-    return new, Fired(time, tuple(logs))
-
-
-def _own_events(env: Env) -> tuple[Event, ...]:
-    return tuple(e for e in declared_events(env) if e != RewardEvents.reward_original)
+    return select(goes_on, new, now), Fired(time, tuple(logs))
 
 
 @functools.lru_cache(maxsize=8)

@@ -260,7 +260,8 @@ def _compile_act(algorithm: Algorithm, deterministic: bool) -> Any:
         policy_keys = jax.vmap(lambda key, t: keys.moment_key(key, t, 0, "policy"))(
             episode_keys, time
         )
-        return policy(policy_keys, obs, _begun(algorithm, time, carry))
+        acted = policy(policy_keys, obs, _begun(algorithm, time, carry))
+        return acted._replace(entropy=None)  # which nobody reads here
 
     return jax.jit(act)
 

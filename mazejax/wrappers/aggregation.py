@@ -4,7 +4,6 @@ What an env earns is decided by a reward aggregator over its events; this puts o
 an env that is made already, from Python or from a file.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +12,11 @@ import jax.numpy as jnp
 from mazejax import registry
 from mazejax.envs.base import StateStep
 from mazejax.envs.reward import aggregated
-from mazejax.errors import ConfigError, EnvError, did_you_mean
+from mazejax.errors import ConfigError, EnvError
 from mazejax.events.log import EventLog
 from mazejax.types import Key, PyTree
 from mazejax.wrappers.base import Wrapper
+from mazejax.wrappers.settings import make
 
 NAME = "aggregator"
 """Key of plain data under which the aggregator's registered name stands."""
@@ -78,16 +78,12 @@ def as_aggregator(given: Any, where: str) -> Any:
     if NAME not in fields:
         raise ConfigError(f"{where}: expected an aggregator's name under {NAME!r}, got {given!r}")
     cls = _named(fields.pop(NAME), where)
-    known = {field.name for field in dataclasses.fields(cls)}
-    for name in fields:
-        if name not in known:
-            raise ConfigError(f"{where}.{name}: unknown key; {did_you_mean(str(name), known)}")
     if "aggregators" in fields:
         fields["aggregators"] = {
             name: as_aggregator(own, f"{where}.aggregators.{name}")
             for name, own in fields["aggregators"].items()
         }
-    return cls(**fields)
+    return make(cls, fields, where)
 
 
 def _named(name: Any, where: str) -> Any:

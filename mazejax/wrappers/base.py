@@ -7,9 +7,12 @@ every kind works the same way in flat envs, in schedules and for agents at once.
 
 from typing import Any, TypeVar
 
+import jax
+import jax.numpy as jnp
+
 from mazejax import random
 from mazejax.base import Pytree
-from mazejax.envs.base import Env, StateStep
+from mazejax.envs.base import Env, StateStep, select
 from mazejax.envs.structured import map_agents
 from mazejax.errors import EnvError
 from mazejax.events.kpi import KPICalculator
@@ -316,6 +319,14 @@ def with_reward(step: StateStep, reward: Array, change: Any) -> StateStep:
     if "actor_rewards" in info:
         info["actor_rewards"] = tuple(change(credit) for credit in info["actor_rewards"])
     return step._replace(reward=reward, info=info)
+
+
+def active_action(env: Env, state: PyTree, action: PyTree) -> PyTree:
+    """The action of the next actor, zeros where it is not active: what it does has no effect."""
+    action = jax.tree.map(jnp.asarray, action)
+    if not env.has_inactive_actors:
+        return action
+    return select(env.actor_active(state), action, jax.tree.map(jnp.zeros_like, action))
 
 
 def find(env: Env, kind: type[W]) -> W:

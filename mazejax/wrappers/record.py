@@ -5,8 +5,6 @@ before it stays readable on the other, also after a `VectorEnv` has reset the en
 is copied or cleared at a reset. Files are written by `mazejax.runners.recordings`.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +15,7 @@ from mazejax.envs.base import StateStep
 from mazejax.envs.structured import agent_axis, flat_reward
 from mazejax.errors import ConfigError
 from mazejax.types import Array, Key, PyTree
-from mazejax.wrappers.base import StatefulWrapper, WrapperState
+from mazejax.wrappers.base import StatefulWrapper, WrapperState, active_action
 
 
 class Ending(Pytree):
@@ -171,19 +169,6 @@ class Recorder(StatefulWrapper):
 
         return jax.tree.map(cut, tape.rows)
 
-    def _active_action(self, state: PyTree, action: PyTree) -> PyTree:
-        """The action; zeros of actors that are not active, since theirs has no effect."""
-        if not self.has_inactive_actors:
-            return action
-        active = self.env.actor_active(state)
-
-        def pick(x: Any) -> Array:
-            x = jnp.asarray(x)
-            mask = active.reshape(active.shape + (1,) * (x.ndim - active.ndim))
-            return jnp.where(mask, x, jnp.zeros_like(x))
-
-        return jax.tree.map(pick, action)
-
     def _blank_action(self, substep: int) -> PyTree:
         actor = self.actors[substep]
         space, axis = self.action_spaces[actor.step_key], agent_axis(actor, self.agent_counts)
@@ -201,7 +186,7 @@ class ActionRecording(Recorder):
 
     def row(self, before: PyTree, action: PyTree, step: StateStep) -> PyTree:
         """The action."""
-        return self._active_action(before, action)
+        return active_action(self.env, before, action)
 
     def blank(self, inner: PyTree, substep: int) -> PyTree:
         """Zeros."""
@@ -218,7 +203,7 @@ class SpacesRecording(Recorder):
         """Observation, action, reward, and whether the actor acted."""
         return SpacesRow(
             obs=self.env.observe(before),
-            action=self._active_action(before, action),
+            action=active_action(self.env, before, action),
             reward=step.reward,
             active=self.env.actor_active(before),
         )

@@ -12,12 +12,12 @@ import numpy as np
 
 from mazejax import random
 from mazejax.base import is_concrete, static
-from mazejax.envs.base import Env, StateStep
+from mazejax.envs.base import Env, StateStep, select
 from mazejax.envs.structured import agent_axis, flat_reward
 from mazejax.errors import ConfigError, did_you_mean
 from mazejax.events.log import EventLog, Firings
 from mazejax.types import ActorID, Array, Key, PyTree
-from mazejax.wrappers.base import StatefulWrapper, WrapperState
+from mazejax.wrappers.base import StatefulWrapper, WrapperState, active_action
 
 _MODES = ("sticky", "noop")
 _UNROLLED = 8
@@ -80,7 +80,7 @@ class StepSkip(StatefulWrapper):
         The first of them draws with the key itself, as without this wrapper.
         """
         step = self.env.step_state(key, state.inner, action)
-        taken = (*state.memory, (_kept(self.env, state.inner, action), step.reward))
+        taken = (*state.memory, (active_action(self.env, state.inner, action), step.reward))
         if self.env.substep(step.state) != 0:
             info = self._with_events(step.info, ())
             return step._replace(state=WrapperState(step.state, taken), info=info)
@@ -106,7 +106,7 @@ class StepSkip(StatefulWrapper):
                 state = step.state
                 substeps.append(step._replace(state=()))
             nothing = jax.tree.map(jnp.zeros_like, substeps)
-            return _where(ended, last, step), tuple(_where(ended, nothing, substeps))
+            return select(ended, last, step), tuple(select(ended, nothing, substeps))
 
         indices = jnp.arange(1, self.n_steps, dtype=jnp.uint32)
         unroll = self.n_steps - 1 if 1 < self.n_steps <= _UNROLLED else 1
@@ -199,9 +199,9 @@ class StickyActions(StatefulWrapper):
         bits = jax.random.bits(random.stream(key, "sticky"), active.shape, jnp.uint32)
         # 24 bits, which float32 holds: never below 0 and always below 1.
         repeats = (bits >> 8).astype(jnp.float32) * np.float32(2**-24) < self.probability
-        taken = _where(repeats & last.has_acted, last.action, given)
+        taken = select(repeats & last.has_acted, last.action, given)
         step = self.env.step_state(key, state.inner, taken)
-        new = StickyMemory(_where(active, taken, last.action), last.has_acted | active)
+        new = StickyMemory(select(active, taken, last.action), last.has_acted | active)
         memory = (*state.memory[:substep], new, *state.memory[substep + 1 :])
         return step._replace(state=WrapperState(step.state, memory))
 
@@ -255,25 +255,6 @@ def _with_repeated(reward: Array, repeated: list[Array]) -> Array:
     if not others:
         return reward + own
     return reward + own + flat_reward(others) / reward.size
-
-
-def _kept(env: Env, state: PyTree, action: PyTree) -> PyTree:
-    """The actions of actors that are active, zeros of others: what they do has no effect."""
-    action = jax.tree.map(jnp.asarray, action)
-    if not env.has_inactive_actors:
-        return action
-    return _where(env.actor_active(state), action, jax.tree.map(jnp.zeros_like, action))
-
-
-def _where(condition: Array, when_true: PyTree, when_false: PyTree) -> PyTree:
-    """Leafwise `where` by a condition [] or [A] over leaves [...] or [A, ...]."""
-
-    def pick(yes: Array, no: Array) -> Array:
-        return jnp.where(
-            condition.reshape(condition.shape + (1,) * (yes.ndim - condition.ndim)), yes, no
-        )
-
-    return jax.tree.map(pick, when_true, when_false)
 
 
 def _noop_actions(env: Env) -> tuple[PyTree, ...]:

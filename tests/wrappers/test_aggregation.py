@@ -70,6 +70,8 @@ def test_what_gives_no_reward_is_refused():
         RewardFromEvents(CUTTING, "CuttingReward")
     with pytest.raises(ConfigError, match=r"aggregator.penalty: unknown key"):
         RewardFromEvents(CUTTING, {"aggregator": "CuttingRewardAggregator", "penalty": 1.0})
+    with pytest.raises(ConfigError, match=r"aggregator\.aggregators: missing; RewardSum needs it"):
+        RewardFromEvents(CUTTING, {"aggregator": "RewardSum"})
     with pytest.raises(ConfigError, match="expected an aggregator's name under 'aggregator'"):
         RewardFromEvents(CUTTING, {"weights": {}})
     pole = RewardFromEvents(mazejax.make("CartPole-v1"), PraiseOfCuts())
