@@ -30,14 +30,24 @@ OUR_ENVS: dict[str, dict[str, Any]] = {
     "LandmarkTour-v0": {},
     "JobShop-v0": {},
     "Foraging-v0": {},
+    "Breakout-v0": {},
 }
-"""Our own environments, which nobody else has, with the options of each case."""
+"""Our own environments, with the options of each case. Nobody else has them, but for Breakout."""
 
 
 def ours(
-    env: Any, num_envs: int, length: int, trajectory: bool = False, label: str = "", **options: Any
+    env: Any,
+    num_envs: int,
+    length: int,
+    trajectory: bool = False,
+    label: str = "",
+    images: bool = False,
+    **options: Any,
 ) -> Contender:
-    """Our env with random allowed actions; observations are summed so that they are computed."""
+    """Our env with random allowed actions; observations are summed so that they are computed.
+
+    `images` are carried from step to step instead: to sum them takes longer than to make them.
+    """
     envs = mazejax.VectorEnv(env, num_envs, **options)
 
     def run(key: jax.Array) -> Any:
@@ -47,12 +57,12 @@ def ours(
             for _ in envs.actors:
                 state, obs, kept, step_total = random_substep(envs, obs, state)
                 stored.append(kept)
-                total += step_total
+                total += jnp.sum(kept[2]) if images else step_total
             return (obs, state, total), tuple(stored) if trajectory else None
 
         carry = (*envs.reset(key), jnp.zeros((), jnp.float32))
-        (_, _, total), stored = jax.lax.scan(one_step, carry, length=length)
-        return (total, stored) if trajectory else total
+        (obs, _, total), stored = jax.lax.scan(one_step, carry, length=length)
+        return total, stored, obs if images else None
 
     name = label or " ".join(["mazejax", *(str(v) for v in options.values())])
     return Contender(name, run, num_envs * length, state_bytes(envs))
@@ -74,7 +84,9 @@ def state_bytes(envs: mazejax.VectorEnv) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)) // envs.num_envs
 
 
-def gymnax_loop(name: str, num_envs: int, length: int, trajectory: bool = False) -> Contender:
+def gymnax_loop(
+    name: str, num_envs: int, length: int, trajectory: bool = False, images: bool = False
+) -> Contender:
     """gymnax as its users write it: vmapped reset and step, a key per env and step."""
     import gymnax
 
@@ -94,11 +106,13 @@ def gymnax_loop(name: str, num_envs: int, length: int, trajectory: bool = False)
                 keys, state, action, params
             )
             stored = (obs, action, reward, terminated | truncated) if trajectory else None
-            return (new_obs, state, key, total + _sum(new_obs, reward)), stored
+            total += jnp.sum(reward) if images else _sum(new_obs, reward)
+            return (new_obs, state, key, total), stored
 
         zero = jnp.zeros((), jnp.float32)
-        (_, _, _, total), stored = jax.lax.scan(one_step, (obs, state, key, zero), length=length)
-        return (total, stored) if trajectory else total
+        carry = (obs, state, key, zero)
+        (obs, _, _, total), stored = jax.lax.scan(one_step, carry, length=length)
+        return total, stored, obs if images else None
 
     return Contender("gymnax", run, num_envs * length)
 
@@ -171,11 +185,18 @@ def cases() -> dict[str, Callable[[], list[Contender]]]:
             ours(env, 2048, 200),
             ours(env, 2048, 200, auto_reset="pool"),
         ]
-    for name, length in (("Breakout-MinAtar", 100), ("Asterix-MinAtar", 30)):
-        table[f"{name} 1024"] = lambda name=name, t=length: [
-            gymnax_loop(name, 1024, t),
-            ours(make(f"gymnax/{name}"), 1024, t),
-        ]
+    for n, length in ((64, 1000), (1024, 100), (16384, 8)):
+        for mode in ({"images": True}, {"trajectory": True}):
+            name = " ".join(["Breakout-MinAtar", str(n), *(mode.keys() - {"images"})])
+            table[name] = lambda n=n, t=length, mode=mode: [
+                gymnax_loop("Breakout-MinAtar", n, t, **mode),
+                ours(make("gymnax/Breakout-MinAtar"), n, t, label="mazejax, gymnax's env", **mode),
+                ours(make("Breakout-v0"), n, 4 * t, **mode),
+            ]
+    table["Asterix-MinAtar 1024"] = lambda: [
+        gymnax_loop("Asterix-MinAtar", 1024, 30),
+        ours(make("gymnax/Asterix-MinAtar"), 1024, 30),
+    ]
     for name, options in OUR_ENVS.items():
         for n, length in zip(SIZES, (4000, 400, 50, 8), strict=True):
             table[f"{name} {n}"] = lambda name=name, o=options, n=n, t=length: [

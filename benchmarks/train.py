@@ -1,11 +1,14 @@
 """Training steps per second, learning included, beside the loop that JAX users know.
 
-128 steps, 4 epochs x 4 minibatches, two 64x64 tanh networks; the same arithmetic on both
-sides. `python -m benchmarks.train [case ...]` takes words that select cases.
+128 steps, 4 epochs x 4 minibatches, two 64x64 tanh networks; the same arithmetic on all
+sides. rejax stands beside them where it is installed. `python -m benchmarks.train [case
+...]` takes words that select cases.
 """
 
+import importlib.util
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from benchmarks.measure import Contender, Measured, report, run_cases
 
@@ -17,7 +20,14 @@ from benchmarks.reference_ppo import make_train
 NUM_STEPS = 128
 
 
-def ours(env: str, num_envs: int, num_updates: int, seeds: int = 1, **fields: int) -> Contender:
+def ours(
+    env: str,
+    num_envs: int,
+    num_updates: int,
+    seeds: int = 1,
+    label: str = "mazejax",
+    **fields: int,
+) -> Contender:
     """Our PPO as one pure function."""
     algorithm = mazejax.PPO(
         env=mazejax.make(env),
@@ -34,7 +44,7 @@ def ours(env: str, num_envs: int, num_updates: int, seeds: int = 1, **fields: in
             return algorithm.train(key)[0].variables
         return jax.vmap(lambda k: algorithm.train(k)[0].variables)(jax.random.split(key, seeds))
 
-    return Contender("mazejax", train, num_updates * num_envs * NUM_STEPS * seeds)
+    return Contender(label, train, num_updates * num_envs * NUM_STEPS * seeds)
 
 
 def reference(
@@ -49,27 +59,88 @@ def reference(
     return Contender("reference", train, num_updates * num_envs * NUM_STEPS * seeds)
 
 
+class OneDone:
+    """A gymnax env as rejax 0.1 knows it: one flag for both ways to end."""
+
+    def __init__(self, env: Any) -> None:
+        self.env = env
+        self.reset, self.default_params = env.reset, env.default_params
+        self.action_space, self.observation_space = env.action_space, env.observation_space
+
+    def step(self, *args: Any) -> tuple:
+        """obs, state, reward, done, info."""
+        obs, state, reward, terminated, truncated, info = self.env.step(*args)
+        return obs, state, reward, terminated | truncated, info
+
+
+def rejax_loop(
+    env: str,
+    num_envs: int,
+    num_updates: int,
+    seeds: int = 1,
+    num_epochs: int = 4,
+    num_minibatches: int = 4,
+) -> list[Contender]:
+    """rejax's PPO without its evaluations; [] if it is not installed."""
+    if importlib.util.find_spec("rejax") is None:
+        return []
+    import gymnax
+    import rejax
+
+    game, params = gymnax.make(env)
+    steps = num_updates * num_envs * NUM_STEPS
+    algorithm = rejax.PPO.create(
+        env=OneDone(game),
+        env_params=params,
+        num_envs=num_envs,
+        num_steps=NUM_STEPS,
+        num_epochs=num_epochs,
+        num_minibatches=num_minibatches,
+        total_timesteps=steps,
+        eval_freq=steps,
+        skip_initial_evaluation=True,
+        learning_rate=2.5e-4,
+        max_grad_norm=0.5,
+        agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (64, 64)},
+    ).replace(eval_callback=lambda *_: ())
+
+    def train(key: jax.Array) -> object:
+        if seeds == 1:
+            return algorithm.train(key)[0].actor_ts.params
+        return jax.vmap(lambda k: algorithm.train(k)[0].actor_ts.params)(
+            jax.random.split(key, seeds)
+        )
+
+    return [Contender("rejax", train, steps * seeds)]
+
+
 def cases() -> dict[str, Callable[[], list[Contender]]]:
     """All cases by name."""
     table: dict[str, Callable[[], list[Contender]]] = {}
     for num_envs, updates in ((4, 200), (64, 30), (2048, 2)):
         table[f"PPO CartPole-v1 {num_envs} envs"] = lambda n=num_envs, u=updates: [
             reference("CartPole-v1", n, u),
+            *rejax_loop("CartPole-v1", n, u),
             ours("CartPole-v1", n, u),
         ]
     table["PPO CartPole-v1 32 seeds x 4 envs"] = lambda: [
         reference("CartPole-v1", 4, 20, seeds=32),
+        *rejax_loop("CartPole-v1", 4, 20, seeds=32),
         ours("CartPole-v1", 4, 20, seeds=32),
     ]
     table["PPO Breakout-MinAtar 64 envs"] = lambda: [
         reference("Breakout-MinAtar", 64, 10, num_minibatches=8),
-        ours("gymnax/Breakout-MinAtar", 64, 10, num_minibatches=8),
+        *rejax_loop("Breakout-MinAtar", 64, 10, num_minibatches=8),
+        ours("gymnax/Breakout-MinAtar", 64, 10, label="mazejax, gymnax's env", num_minibatches=8),
+        ours("Breakout-v0", 64, 10, num_minibatches=8),
     ]
     return table
 
 
 def main(words: list[str]) -> list[Measured]:
     """Run the cases whose names contain any of the words; all without words."""
+    if importlib.util.find_spec("rejax") is None:
+        print("rejax is not installed: it is left out")
     results = run_cases(cases(), words, rounds=5)
     report("train", results)
     return results

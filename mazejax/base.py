@@ -13,7 +13,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import jax
@@ -58,6 +58,7 @@ class Pytree:
         cls._static_names = tuple(f.name for f in fields if f.metadata.get("static"))
         cls._leaf_names = tuple(f.name for f in fields if not f.metadata.get("static"))
         cls._float_names = tuple(f.name for f in fields if f.type in (float, "float"))
+        cls.__init__ = _naming_unknown_fields(cls.__init__)  # type: ignore[method-assign]
         jax.tree_util.register_pytree_with_keys(
             cls,
             flatten_with_keys=_flatten_with_keys,
@@ -81,11 +82,7 @@ class Pytree:
 
     def replace(self, **changes: Any) -> Self:
         """Copy with some fields changed; an unknown name is a ConfigError."""
-        unknown = changes.keys() - set(self._static_names) - set(self._leaf_names)
-        if unknown:
-            name = sorted(unknown)[0]
-            suggestion = did_you_mean(name, self._static_names + self._leaf_names)
-            raise ConfigError(f"{type(self).__name__} has no field {name!r}; {suggestion}")
+        _refuse_unknown(type(self), changes)
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
     def __eq__(self, other: object) -> bool:
@@ -109,6 +106,14 @@ class Pytree:
 def is_concrete(value: Any) -> bool:
     """Whether no leaf of the value is a tracer: only then may its numbers be looked at."""
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a real number or an array of such, also a traced one; bool is none."""
+    if not hasattr(value, "dtype"):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    kind = getattr(value.dtype, "kind", None)
+    return kind in ("f", "i", "u") or (kind == "V" and _is_narrow_number(value.dtype))
 
 
 def jit(
@@ -147,6 +152,35 @@ def jit(
         return compiled(constants, *open_args, **open_kwargs)
 
     return jitted  # type: ignore[return-value]
+
+
+def _naming_unknown_fields(init: Callable[..., None]) -> Callable[..., None]:
+    """The constructor, with a ConfigError for a keyword that is no field."""
+
+    @functools.wraps(init)
+    def __init__(self: Pytree, *args: Any, **kwargs: Any) -> None:
+        try:
+            init(self, *args, **kwargs)
+        except TypeError:
+            known = inspect.signature(init).parameters
+            if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in known.values()):
+                _refuse_unknown(type(self), kwargs.keys() - known.keys())
+            raise
+
+    return __init__
+
+
+def _refuse_unknown(cls: type[Pytree], names: Iterable[str]) -> None:
+    """Raise ConfigError for the first name that is no field, or is not for callers to set."""
+    may_be_set = {field.name: field.init for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in sorted(names):
+        if name not in may_be_set:
+            known = [known for known, may in may_be_set.items() if may]
+            raise ConfigError(f"{cls.__name__} has no field {name!r}; {did_you_mean(name, known)}")
+        if not may_be_set[name]:
+            raise ConfigError(
+                f"{cls.__name__}.{name}: follows from other fields; set those instead"
+            )
 
 
 def _with_constants(signature: inspect.Signature) -> inspect.Signature:
@@ -201,13 +235,16 @@ class _Statics(tuple):
         return hash(_token(self))
 
 
+def _is_narrow_number(dtype: Any) -> bool:
+    """Whether a dtype that is none of NumPy's own is one such as bfloat16 or int4."""
+    return any(jax.dtypes.issubdtype(dtype, kind) for kind in (np.floating, np.integer))
+
+
 def _as_number(cls: type, name: str, value: Any) -> Any:
     """The value of a field that is annotated float: arrays as they are, integers as floats."""
-    if hasattr(value, "dtype"):
-        return value
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise ConfigError(f"{name}: must be a number, got {value!r}, in {cls.__name__}")
-    return float(value)
+    if not is_number(value):
+        raise ConfigError(f"{name}: must be a number, got {_shown(value)!r}, in {cls.__name__}")
+    return value if hasattr(value, "dtype") else float(value)
 
 
 def _refuse_unhashable(cls: type, name: str, value: Any) -> None:

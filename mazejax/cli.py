@@ -41,7 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     setup.configure()
     try:
-        return _dispatch(arguments)
+        with _current_folder_importable():
+            return _dispatch(arguments)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -176,7 +177,7 @@ def _check(arguments: list[str]) -> int:
     if len(arguments) != 1:
         raise ConfigError("check: which environment? for instance: mazejax check CartPole-v1")
     name = arguments[0]
-    env = _import(name)() if ":" in name else mazejax.make(name)
+    env = _own_env(name) if ":" in name else mazejax.make(name)
     report = check_env(env, strict=False)
     print(report)
     return 1 if report.errors else 0
@@ -264,16 +265,31 @@ def _options(verb: str, arguments: list[str], defaults: dict[str, int]) -> dict[
     return options
 
 
-def _import(name: str) -> Any:
-    """The object of `package.module:attribute`, found from the current folder too."""
+def _own_env(name: str) -> Any:
+    """The env of `package.module:NAME`: of a function there, else of what it registers."""
     import importlib
 
+    import mazejax
+
     module, _, attribute = name.partition(":")
-    sys.path.insert(0, os.getcwd())
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        make = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
         raise ConfigError(f"{name}: cannot be imported ({error})") from error
+    return mazejax.make(name) if make is None else make()
+
+
+@contextlib.contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    """Modules of the current folder are found, as with `python -m`, but behind installed ones."""
+    if "" in sys.path:
+        yield
+        return
+    sys.path.append("")
+    try:
+        yield
+    finally:
+        sys.path.remove("")
 
 
 def _show_directory(run: Any) -> None:

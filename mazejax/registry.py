@@ -24,7 +24,8 @@ class Registry:
     """One table of names, for example of environments.
 
     Names come from `register`, from namespaces such as `gymnax/NAME`, which are listed
-    and loaded only when asked for, and from entry points of installed packages.
+    and loaded only when asked for, and from entry points of installed packages. The name
+    `my_package.blocks:NAME` imports that module, which registers NAME, before it is looked up.
     """
 
     def __init__(self, kind: str, entry_points: str) -> None:
@@ -34,6 +35,8 @@ class Registry:
         self._factories: dict[str, Factory | str] = {}
         self._namespaces: dict[str, tuple[Factory | str, Factory | str]] = {}
         self._conflicts: dict[str, str] = {}
+        self._modules: dict[str, str] = {}
+        """By name the module that was said to register it."""
         self._has_entry_points = False
 
     def register(
@@ -73,6 +76,8 @@ class Registry:
             raise ConfigError(f"{self.kind} {name!r} is ambiguous: {self._conflicts[name]}")
         if name in self._factories:
             return self._resolve(name, self._factories[name])
+        if ":" in name:
+            return self._get_from_module(name)
         prefix, slash, local_name = name.partition("/")
         if slash and prefix in self._namespaces:
             known = self._names_in(prefix)
@@ -109,7 +114,11 @@ class Registry:
         return None
 
     def name_in_files(self, factory: Factory) -> str:
-        """The name under which a factory is registered; ConfigError with the mend if it is not."""
+        """The name under which a factory is registered; ConfigError with the mend if it is not.
+
+        With the module before it, where that was said: who reads the file may not have
+        imported it.
+        """
         name = self.name_of(factory)
         if name is None:
             own = factory.__name__
@@ -117,7 +126,7 @@ class Registry:
                 f"{self.kind} {own} has no name, so no file could hold it; enter it by "
                 f"mazejax.registry.{self.kind}s.register({own!r}, {own})"
             )
-        return name
+        return f"{self._modules[name]}:{name}" if name in self._modules else name
 
     def _register_decorated(self, name: str, replace: bool, factory: F) -> F:
         self.register(name, factory, replace=replace)
@@ -125,11 +134,39 @@ class Registry:
 
     def _check_new(self, name: str) -> None:
         # Names are values on the command line, where these characters mean something else.
-        if not isinstance(name, str) or not name or set(name) & set(" \t\n=,'\"{}[]()"):
+        if not isinstance(name, str) or not name or set(name) & set(" \t\n=,:'\"{}[]()"):
             raise ConfigError(
-                f"{self.kind} name: got {name!r}, expected a word without spaces, commas, '=',"
-                f" quotes or brackets"
+                f"{self.kind} name: got {name!r}, expected a word without spaces, commas, colons, "
+                f"'=', quotes or brackets"
             )
+
+    def _get_from_module(self, name: str) -> Any:
+        module, _, own = name.partition(":")
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise ConfigError(f"{self.kind} {name!r}: expected my_package.my_module:NAME")
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ConfigError(
+                f"{self.kind} {name!r}: cannot import {module}: {error}; call from the folder that "
+                f"has it, or install it"
+            ) from error
+        if own not in self._factories and own.partition("/")[0] not in self._namespaces:
+            known = self._registered_by(module)
+            raise ConfigError(
+                f"{self.kind} {name!r}: {module} registers no {self.kind} {own!r}; "
+                f"{did_you_mean(own, known)}"
+            )
+        found = self.get(own)
+        self._modules[own] = module
+        return found
+
+    def _registered_by(self, module: str) -> list[str]:
+        """Names whose factories are defined in the module, or in what is within it."""
+        homes = {name: _describe(factory) for name, factory in self._factories.items()}
+        return [
+            name for name, home in homes.items() if home.startswith((f"{module}:", f"{module}."))
+        ]
 
     def _names_in(self, prefix: str) -> list[str]:
         lister = self._resolve(prefix, self._namespaces[prefix][0])
@@ -188,6 +225,7 @@ environments = Registry("environment", entry_points="mazejax.envs")
 """Environments by name; what `mazejax.make` and `env=NAME` look up."""
 
 environments.register("Acrobot-v1", "mazejax.wrappers.factories:make_acrobot")
+environments.register("Breakout-v0", "mazejax.wrappers.factories:make_breakout")
 environments.register("CartPole-v1", "mazejax.wrappers.factories:make_cartpole")
 environments.register("ConnectFour-v0", "mazejax.envs.board_games:make_connect_four")
 environments.register("Cutting2D-v0", "mazejax.wrappers.factories:make_cutting2d")
@@ -226,6 +264,7 @@ wrappers = Registry("wrapper", entry_points="mazejax.wrappers")
 for _module, _names in {
     "aggregation": ("RewardFromEvents",),
     "action": ("DiscretizeActions", "SplitActions"),
+    "joint": ("JointObservation",),
     "monitor": ("Monitoring", "ObservationVisualization", "StatisticsLogging"),
     "normalization": ("ObservationNormalization",),
     "preprocessing": ("PreProcessing",),
@@ -289,8 +328,9 @@ networks = Registry("network", entry_points="mazejax.networks")
 """Templates of networks by name; what `algorithm/network=NAME` looks up."""
 
 networks.register("custom", "mazejax.networks.custom:CustomActorCritic")
-networks.register("mlp", "mazejax.networks.template:MLPActorCritic")
-networks.register("mlp_policy", "mazejax.networks.template:MLPPolicy")
+networks.register("mlp", "mazejax.networks.mlp:MLPActorCritic")
+networks.register("mlp_policy", "mazejax.networks.mlp:MLPPolicy")
+networks.register("per_step_key", "mazejax.networks.per_step_key:PerStepKey")
 networks.register("perception", "mazejax.networks.perception:PerceptionActorCritic")
 networks.register("perception_policy", "mazejax.networks.perception:PerceptionPolicy")
 

@@ -1,6 +1,7 @@
 import copy
 import enum
 import functools
+import inspect
 import pickle
 import typing
 from collections.abc import Callable
@@ -176,11 +177,74 @@ def test_replace_names_the_field_that_was_meant():
         Tall().replace(hight=1.0)
 
 
+class Derived(Pytree):
+    size: int = static(default=2)
+    double: int = static(default=0, init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "double", 2 * self.size)
+        super().__post_init__()
+
+
+def test_constructors_name_the_field_that_was_meant():
+    with pytest.raises(ConfigError, match=r"^Tall has no field 'hight'; did you mean 'height'\?$"):
+        Tall(hight=1.0, wind=2.0)
+    with pytest.raises(ConfigError, match=r"^Physics has no field 'x'; known names: friction, gra"):
+        Physics(1.0, x=1)
+
+
+@pytest.mark.parametrize("make", [Derived, Derived().replace])
+def test_a_field_that_follows_from_others_is_not_set(make):
+    assert make(size=3).double == 6
+    with pytest.raises(ConfigError, match=r"^Derived\.double: follows from other fields"):
+        make(double=3)
+
+
+def test_constructors_keep_their_signature_and_other_errors():
+    kinds = {
+        name: (p.annotation, p.default) for name, p in inspect.signature(Physics).parameters.items()
+    }
+    assert kinds == {"gravity": (float, 9.8), "friction": (float | Array, 0.5)}
+    with pytest.raises(TypeError, match="positional arguments but 4 were given"):
+        Physics(1.0, 2.0, 3.0)
+    with pytest.raises(TypeError, match="multiple values for argument 'gravity'"):
+        Physics(1.0, gravity=2.0)
+
+    class Picky(Pytree):
+        number: Any = 0
+
+        def validate(self):
+            raise TypeError("not mine")
+
+    with pytest.raises(TypeError, match=r"^not mine$"):
+        Picky(number=1)
+
+
+def test_a_constructor_of_ones_own_keeps_its_arguments():
+    class Square(Pytree):
+        side: float = 1.0
+
+        def __init__(self, area=1.0, **others):
+            assert not others or others["depth"] + "flat"  # a TypeError for other than a text
+            object.__setattr__(self, "side", area**0.5)
+
+    assert Square(area=4.0).side == 2.0
+    with pytest.raises(TypeError, match="unsupported operand"):
+        Square(depth=1)
+
+
 def test_a_float_field_holds_a_number():
     assert type(Physics(gravity=9).gravity) is float  # an int would be traced as an int32
-    for value in (jnp.ones(()), np.float32(1), float("inf")):
+    for value in (jnp.ones(()), np.float32(1), float("inf"), jnp.bfloat16(1), np.int32(1)):
         assert Physics(gravity=value).gravity is value
-    for value in ("9.8", None, True, [1.0]):
+    no_numbers = (
+        np.bool_(True),
+        np.complex64(1),
+        np.array("9.8"),
+        jnp.ones(2, bool),
+        random.key(0),
+    )
+    for value in ("9.8", None, True, [1.0], *no_numbers):
         with pytest.raises(ConfigError, match=r"^gravity: must be a number, got .* in Physics$"):
             Physics(gravity=value)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import mazejax
-from mazejax.networks.template import MLPActorCritic
+from mazejax.networks.mlp import MLPActorCritic
 
 pytestmark = pytest.mark.optimized
 

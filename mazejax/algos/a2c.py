@@ -6,10 +6,10 @@ advantages. Mnih et al., 2016, arXiv:1602.01783, without the asynchrony.
 
 import optax
 
-from mazejax.algos.actor_critic import ActorCriticAlgorithm, Batch, Batches
+from mazejax.algos.actor_critic import ActorCriticAlgorithm, Batch, Batches, Optimized
 from mazejax.algos.base import TrainState
 from mazejax.base import static
-from mazejax.types import Array, PyTree
+from mazejax.types import Array
 
 
 class A2C(ActorCriticAlgorithm):
@@ -20,16 +20,14 @@ class A2C(ActorCriticAlgorithm):
     advantage_norm: str = static(default="none")
     """Over what advantages are standardized: the rollout (`batch`, `minibatch`), or `none`."""
 
-    def optimize(
-        self, state: TrainState, batches: Batches
-    ) -> tuple[PyTree, PyTree, dict[str, Array]]:
+    def optimize(self, state: TrainState, batches: Batches) -> Optimized:
         """One step along the gradient of the whole rollout."""
         ent_coef = self._entropy_weight(state.updates)
         gradient, parts = self.gradient(state.variables, batches, ent_coef)
         parts["optimizer/grad_norm"] = optax.tree.norm(gradient)
         rate = self._learning_rate(state.updates)
         moved = self.descend(state.variables, state.optimizer, gradient, rate)
-        return (*moved, parts)
+        return Optimized(*moved, parts)
 
     def policy_losses(self, log_prob: Array, batch: Batch) -> tuple[Array, dict[str, Array]]:
         """Minus the log-probability times the advantage of each entry."""

@@ -1,6 +1,8 @@
 """Networks as policies and critics: what `collect` asks for, from networks and their variables."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ from mazejax.networks.policy import ActorCritic, AgentActorCritics, weights
 from mazejax.networks.template import NetworkTemplate
 from mazejax.spaces import mapper
 from mazejax.spaces.base import Space
+from mazejax.spaces.composite import Dict
 from mazejax.types import ActorID, Array, Key, PyTree
 
 Networks = dict[str, Any]
@@ -25,14 +28,14 @@ def build_networks(
     """A network from the template for the spaces of each step key, or one per actor."""
     observations, actions = env.observation_spaces, env.action_spaces
     networks: Networks = {}
+    with _as_network():
+        template.check_step_keys(tuple(actions))
     for key in actions:
         agents = [actor.agent_id for actor in env.actors if actor.step_key == key]
         at_once = env.agent_counts[key] if None in agents else 0
-        try:
-            own = _with_own_rules(template.of_step_key(key), actions, key)
+        with _as_network():
+            own = _with_own_rules(template.of_step_key(key), observations, actions, key)
             network = _built(own, observations[key], actions[key], at_once)
-        except ConfigError as error:
-            raise ConfigError(f"network.{error}") from None
         network = network.replace(normalize_obs=normalize_obs)
         by_slot = tuple(range(at_once)) if at_once else tuple(a for a in agents if a is not None)
         each = network_per == "actor" and len(set(by_slot)) > 1
@@ -68,7 +71,7 @@ def critics(networks: Networks, env: Env, variables: dict[str, PyTree]) -> Criti
 
 
 def weights_of(variables: dict[str, PyTree]) -> dict[str, PyTree]:
-    """What is learned of the variables, by step key: all but statistics."""
+    """What is learned of the variables, by step key: parameters alone."""
     return {key: weights(own) for key, own in variables.items()}
 
 
@@ -112,14 +115,32 @@ def _built(
     return template.build(observation_space, action_space, num_agents)
 
 
+@contextlib.contextmanager
+def _as_network() -> Iterator[None]:
+    """What the template says of its fields, in the name of the learner's field `network`."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"network.{error}") from None
+
+
 def _with_own_rules(
-    template: NetworkTemplate, actions: dict[str, Space], key: str
+    template: NetworkTemplate, observations: dict[str, Space], actions: dict[str, Space], key: str
 ) -> NetworkTemplate:
-    """The template without the rules for heads that only other step keys have."""
-    own = set(mapper.heads(actions[key]))
-    foreign = {head for space in actions.values() for head in mapper.heads(space)} - own
-    rules = tuple(rule for rule in template.distributions if rule[0] not in foreign)
-    return template if rules == template.distributions else template.replace(distributions=rules)
+    """The template without what it says of heads and observations that only others have."""
+    others = {head for space in actions.values() for head in mapper.heads(space)}
+    others -= set(mapper.heads(actions[key]))
+    rules = tuple(rule for rule in template.distributions if rule[0] not in others)
+    others = {name for space in observations.values() for name in _names(space)}
+    others -= _names(observations[key])
+    keys = tuple(name for name in template.privileged_keys if name not in others)
+    if (rules, keys) == (template.distributions, template.privileged_keys):
+        return template
+    return template.replace(distributions=rules, privileged_keys=keys)
+
+
+def _names(space: Space) -> set[str]:
+    return set(space) if isinstance(space, Dict) else set()
 
 
 def _of_actor(networks: Networks, variables: dict[str, PyTree], actor: ActorID) -> tuple[Any, Any]:

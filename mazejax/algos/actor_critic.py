@@ -6,6 +6,7 @@ a rollout is used, and what the policy's loss is, each learner says.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,21 +29,29 @@ from mazejax.algos.batch import Batch, Batches
 from mazejax.algos.collect import CollectState, Critics, Episodes
 from mazejax.algos.metrics import Metrics
 from mazejax.algos.normalize import RewardStatistics
+from mazejax.algos.schedules import Schedule, as_points, check_schedule, left_of
 from mazejax.base import static
 from mazejax.errors import ConfigError
 from mazejax.events.accumulator import Accumulator
+from mazejax.networks.mlp import MLPActorCritic
 from mazejax.networks.policy import PolicyOutput
-from mazejax.networks.template import MLPActorCritic, NetworkTemplate
+from mazejax.networks.template import NetworkTemplate
 from mazejax.types import Array, Key, PyTree, Rollout
 
-# Over the share of the updates that are made, since optax counts in int32.
-_SCHEDULES = {
-    "constant": optax.constant_schedule(1.0),
-    "linear": optax.linear_schedule(1.0, 0.0, transition_steps=1),
-    "cosine": optax.cosine_decay_schedule(1.0, decay_steps=1),
-}
+_SCHEDULED = ("learning_rate_schedule", "ent_coef_schedule")
 _CRITICS = ("step", "shared", "delta")
 _ADVANTAGE_NORMS = ("minibatch", "batch", "none")
+
+
+class Optimized(NamedTuple):
+    """What became of variables that learned from a rollout."""
+
+    variables: PyTree
+    optimizer: PyTree
+    parts: dict[str, Array]
+    """Of the losses, [] or [M] of all minibatches."""
+    applied: Array | None = None
+    """From which minibatches was learned, [M] bool; None for all."""
 
 
 class ActorCriticAlgorithm(Algorithm):
@@ -61,8 +70,10 @@ class ActorCriticAlgorithm(Algorithm):
     """Flat steps of each env in one rollout, T."""
     learning_rate: float = 2.5e-3
     """Adam's step size, at the beginning."""
-    learning_rate_schedule: str = static(default="linear")
-    """`linear` or `cosine` falls to 0 at the end of `total_steps`; `constant`."""
+    learning_rate_schedule: Schedule = static(default="linear")
+    """`linear` or `cosine` falls to 0 at the end of `total_steps`; `constant`; or points with
+    lines between them, each a share of the training and what is left of the number there:
+    `((0, 0), (0.1, 1), (1, 0))` warms up for a tenth of it."""
     gamma: float = 0.99
     """Discount of rewards per flat step."""
     gae_lambda: float = 0.95
@@ -71,28 +82,34 @@ class ActorCriticAlgorithm(Algorithm):
     """Over what advantages are standardized: each `minibatch`, the whole `batch`, or `none`."""
     ent_coef: float = 0.01
     """Weight of the entropy bonus, at the beginning."""
-    ent_coef_schedule: str = static(default="constant")
-    """`constant`, `linear` or `cosine`, as for the learning rate."""
+    ent_coef_schedule: Schedule = static(default="constant")
+    """As for the learning rate."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
-    max_grad_norm: float = 0.5
-    """Gradients of a larger global norm are scaled down to it."""
+    max_grad_norm: float | None = 0.5
+    """Gradients of a larger global norm are scaled down to it; None leaves them as they are."""
     normalize_reward: bool = static(default=False)
     """Whether rewards are divided by the running standard deviation of discounted returns."""
+
+    def __post_init__(self) -> None:
+        for name in _SCHEDULED:
+            object.__setattr__(self, name, as_points(getattr(self, name)))
+        super().__post_init__()
 
     def validate(self) -> None:
         """Raise ConfigError for numbers out of range and choices that do not exist."""
         super().validate()
         check_template(self.network, "MLPActorCritic")
         check_positive_integers(self, "num_steps")
-        for name in ("learning_rate", "max_grad_norm"):
-            check_range(self, name, open_low=True)
+        check_range(self, "learning_rate", open_low=True)
+        if self.max_grad_norm is not None:
+            check_range(self, "max_grad_norm", open_low=True)
         for name in ("ent_coef", "vf_coef"):
             check_range(self, name)
         for name in ("gamma", "gae_lambda"):
             check_range(self, name, high=1.0)
-        for name in ("learning_rate_schedule", "ent_coef_schedule"):
-            check_choice(self, name, _SCHEDULES)
+        for name in _SCHEDULED:
+            check_schedule(self, name)
         check_choice(self, "critic", _CRITICS)
         check_choice(self, "advantage_norm", _ADVANTAGE_NORMS)
         agents = [actor.agent_id for actor in self.env.actors]
@@ -103,13 +120,25 @@ class ActorCriticAlgorithm(Algorithm):
                 "critic: 'delta' needs a single agent in a single sub-step for each step key, for "
                 "values build on each other; use 'step' or 'shared'"
             )
-        _ = self.actor_critics  # rules that do not fit the spaces are refused now
+        self._check_critics()
+
+    def _check_critics(self) -> None:
+        """Raise ConfigError where a network that must judge does not; rules are refused too."""
+        first = self.env.actors[0].step_key
+        for key, network in self.actor_critics.items():
+            if not network.has_critic and (self.critic != "shared" or key == first):
+                raise ConfigError(
+                    f"network: {type(self.network).__name__} gives no values for {key!r}, from "
+                    f"which {type(self).__name__} learns; choose one with a critic, such as "
+                    f"MLPActorCritic(), or give critics"
+                )
 
     def _check_central_critic(self, agents: list[int | None]) -> None:
         if None not in agents:
+            in_turn = "wrap the env in JointObservation for a critic of actors in turn"
             raise ConfigError(
                 f"network.central_critic: no agents of {self.env} act at once, so there is nothing "
-                f"more to see; leave it out"
+                f"more to see; {in_turn if len(agents) > 1 else 'leave it out'}"
             )
         if self.network_per == "actor":
             raise ConfigError(
@@ -140,9 +169,11 @@ class ActorCriticAlgorithm(Algorithm):
 
     def make_optimizer(self) -> optax.GradientTransformation:
         """Adam on gradients of limited norm."""
-        clip = optax.clip_by_global_norm(self.max_grad_norm)
         # 1e-5 and not optax's 1e-8: as in OpenAI baselines, steadier with small gradients.
-        return optax.chain(clip, optax.scale_by_adam(eps=1e-5))
+        adam = optax.scale_by_adam(eps=1e-5)
+        if self.max_grad_norm is None:
+            return optax.chain(optax.identity(), adam)
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), adam)
 
     def collect(self, state: TrainState) -> tuple[CollectState, Rollout, Episodes]:
         """The next rollout, [T, N, ...]."""
@@ -168,10 +199,13 @@ class ActorCriticAlgorithm(Algorithm):
         if rewards is not None:
             rewards, scaled = rewards.scale(self.env, rollout, self.gamma, self.axis_name)
         batches = batch.from_rollout(self, scaled)
-        variables, optimizer, steps = self.optimize(state, batches)
+        variables, optimizer, steps, applied = self.optimize(state, batches)
         # After the last gradient: all minibatches see what the policy saw that collected them.
         variables = self._with_seen(variables, rollout)
-        metrics = {name: Accumulator.of(values) for name, values in steps.items()}
+        judged = None if applied is None else _up_to_first_false(applied)
+        metrics = {name: Accumulator.of(values, judged) for name, values in steps.items()}
+        if applied is not None:
+            metrics["optimizer/minibatches"] = Accumulator.of(jnp.sum(applied))
         metrics |= batch.explained(batches)
         metrics["optimizer/learning_rate"] = Accumulator.of(self._learning_rate(state.updates))
         metrics |= nonfinite_metrics(
@@ -189,9 +223,7 @@ class ActorCriticAlgorithm(Algorithm):
         )
         return new_state, metrics
 
-    def optimize(
-        self, state: TrainState, batches: Batches
-    ) -> tuple[PyTree, PyTree, dict[str, Array]]:
+    def optimize(self, state: TrainState, batches: Batches) -> Optimized:
         """New variables and optimizer state, and the parts of the losses on the way."""
         raise NotImplementedError
 
@@ -234,9 +266,9 @@ class ActorCriticAlgorithm(Algorithm):
         Taken a cache-sized chunk at a time; where envs are divided over devices, the mean
         over all of them.
         """
-        norm = self.advantage_norm == "minibatch"
-        networks = self.actor_critics
-        batches = {key: batch.weighted(rows, norm, networks[key]) for key, rows in batches.items()}
+        if self.advantage_norm == "minibatch":
+            batches = batch.standardized(batches, self.actor_critics)
+        batches = batch.of_mean_weight_one(batches, self.axis_name)
 
         def loss(learned: PyTree, batches: Batches) -> tuple[Array, dict[str, Array]]:
             return self.loss(acting.with_weights(variables, learned), batches, ent_coef)
@@ -296,12 +328,15 @@ class ActorCriticAlgorithm(Algorithm):
                 )
 
     def _learning_rate(self, updates: Counter) -> Array:
-        return self.learning_rate * self._share(self.learning_rate_schedule, updates)
+        return self.learning_rate * self._left(self.learning_rate_schedule, updates)
 
     def _entropy_weight(self, updates: Counter) -> Array:
-        return self.ent_coef * self._share(self.ent_coef_schedule, updates)
+        return self.ent_coef * self._left(self.ent_coef_schedule, updates)
 
-    def _share(self, schedule: str, updates: Counter) -> Array:
-        """What a schedule leaves of a number, from 1 to 0."""
-        done = updates.to_float() / float(self.num_updates)
-        return jnp.asarray(_SCHEDULES[schedule](done), jnp.float32)
+    def _left(self, schedule: Schedule, updates: Counter) -> Array:
+        return left_of(schedule, updates.to_float() / float(self.num_updates))
+
+
+def _up_to_first_false(flags: Array) -> Array:
+    """The flags [M] with one more true after them: the minibatch that ended the learning."""
+    return jnp.concatenate([jnp.ones_like(flags[:1]), flags[:-1]])

@@ -20,7 +20,7 @@ from mazejax.algos import acting, devices, events
 from mazejax.algos.collect import CollectState, Episodes, Policies, run_episodes
 from mazejax.algos.metrics import Metrics
 from mazejax.algos.normalize import RewardStatistics
-from mazejax.base import Pytree, is_concrete, static
+from mazejax.base import Pytree, is_concrete, is_number, static
 from mazejax.envs.base import Env
 from mazejax.envs.reset import check_strategy
 from mazejax.envs.reset_params import ResetParams
@@ -244,7 +244,7 @@ class Algorithm(Pytree):
     def validate(self) -> None:
         """Raise ConfigError for sizes that are not positive and an unknown reset strategy."""
         if not isinstance(self.env, Env):
-            raise ConfigError(f"env: expected an Env, got {type(self.env).__name__}")
+            raise ConfigError(f"env: expected an Env, got {_described(self.env)}")
         check_positive_integers(self, "total_steps", "num_envs", "num_devices")
         check_strategy(self.auto_reset)
         check_choice(self, "network_per", _NETWORK_PER)
@@ -298,10 +298,35 @@ def check_positive_integers(algorithm: Algorithm, *names: str) -> None:
 
 def check_template(template: Any, example: str) -> None:
     """Raise ConfigError unless the network's template can be built for spaces."""
+    if isinstance(template, type) and hasattr(template, "build"):
+        raise ConfigError(
+            f"network: expected a template, got the class {template.__name__}; "
+            f"write {template.__name__}()"
+        )
     if not hasattr(template, "build"):
         raise ConfigError(
             f"network: expected a template such as {example}(), got {type(template).__name__}"
         )
+
+
+def _described(env: Any) -> str:
+    """The kind of what was given in the place of an Env, and how to make one of it."""
+    kind = type(env).__name__
+    if isinstance(env, str):
+        return f"{kind}; write mazejax.make({env!r})"
+    if isinstance(env, type) and issubclass(env, Env):
+        return f"the class {env.__name__}; make one, {env.__name__}(...)"
+    if isinstance(getattr(env, "spec", None), Env):
+        return f"{kind}; give its spec, and train with mazejax.train_on_host"
+    packages = {parent.__module__.partition(".")[0] for parent in type(env).__mro__}
+    if packages & {"gymnasium", "gym"}:
+        return (
+            f"{kind} of Gymnasium, which cannot be compiled; step it on the host with "
+            f"mazejax.HostVectorEnv, see docs/learners.md"
+        )
+    if "gymnax" in packages:
+        return f"{kind} of gymnax; write mazejax.make('gymnax/{getattr(env, 'name', 'NAME')}')"
+    return kind
 
 
 def check_choice(algorithm: Algorithm, name: str, known: Collection[str]) -> None:
@@ -317,19 +342,20 @@ def check_range(
     low: float = 0.0,
     high: float = math.inf,
     open_low: bool = False,
+    open_high: bool = False,
 ) -> None:
-    """Raise ConfigError unless the number is finite and in [low, high], or (low, high]."""
+    """Raise ConfigError unless the number is finite and in [low, high], without open ends."""
     value: Any = getattr(algorithm, name)
     if not is_concrete(value):
         return
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number and not hasattr(value, "dtype"):
+    if not is_number(value):
         raise ConfigError(f"{name}: must be a number, got {value!r}")
     numbers = np.asarray(value, np.float64)
     above = numbers > low if open_low else numbers >= low
-    if not np.all(np.isfinite(numbers) & above & (numbers <= high)):
-        bracket = "(" if open_low else "["
-        raise ConfigError(f"{name}: must be finite and in {bracket}{low:g}, {high:g}], got {value}")
+    below = numbers < high if open_high else numbers <= high
+    if not np.all(np.isfinite(numbers) & above & below):
+        span = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
+        raise ConfigError(f"{name}: must be finite and in {span}, got {value}")
 
 
 def check_divides(whole_name: str, whole: int, parts_name: str, parts: int) -> None:

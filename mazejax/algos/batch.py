@@ -85,14 +85,32 @@ def time_first(rows: Batch) -> Batch:
     return turned._replace(carry=carry)
 
 
-def weighted(rows: Batch, norm: bool, network: ActorCritic | AgentActorCritics) -> Batch:
-    """The minibatch with weights of mean 1 and, if so wished, standardized advantages."""
-    where = None if rows.weight is None else rows.weight > 0
-    return rows._replace(
-        advantage=_standardized(rows.advantage, where, network) if norm else rows.advantage,
-        weight=_of_mean_one(rows.weight),
-        value_weight=_of_mean_one(rows.value_weight),
-    )
+def standardized(batches: Batches, networks: dict[str, ActorCritic | AgentActorCritics]) -> Batches:
+    """The minibatch with standardized advantages, those of each step key by themselves."""
+    changed = {}
+    for key, rows in batches.items():
+        where = None if rows.weight is None else rows.weight > 0
+        advantage = _standardized(rows.advantage, where, networks[key])
+        changed[key] = rows._replace(advantage=advantage)
+    return changed
+
+
+def of_mean_weight_one(batches: Batches, axis_name: str | None = None) -> Batches:
+    """The minibatch with weights scaled to a mean of 1 over all devices; all 0 if they are."""
+    weights = {key: (rows.weight, rows.value_weight) for key, rows in batches.items()}
+    leaves, structure = jax.tree.flatten(weights)
+    if not leaves:
+        return batches
+    means = jnp.stack([jnp.mean(leaf) for leaf in leaves])
+    if axis_name is not None:
+        # A device on which few are active must not count as much as one on which all are.
+        means = jax.lax.pmean(means, axis_name)
+    scaled = [leaf / jnp.maximum(mean, 1e-8) for leaf, mean in zip(leaves, means, strict=True)]
+    weights = structure.unflatten(scaled)
+    return {
+        key: rows._replace(weight=weights[key][0], value_weight=weights[key][1])
+        for key, rows in batches.items()
+    }
 
 
 def mean(values: Array, weight: Array | None) -> Array:
@@ -120,11 +138,6 @@ def _standardized(
     return jax.vmap(lambda a, w: losses.standardize(a, where=w), in_axes=-1, out_axes=-1)(
         advantage, where
     )
-
-
-def _of_mean_one(weight: Array | None) -> Array | None:
-    """The weights scaled to a mean of 1; all 0 if they are."""
-    return None if weight is None else weight / jnp.maximum(jnp.mean(weight), 1e-8)
 
 
 def _summed_values(actors: tuple[ActorID, ...], rollout: Rollout) -> Rollout:

@@ -128,11 +128,11 @@ def _merged(parts: Accumulator, axis_name: str) -> Accumulator:
     """Chan's rule for any number of streams at once."""
     count = jax.lax.psum(parts.count, axis_name)
     share = parts.count / jnp.maximum(count, 1)
-    mean = jax.lax.psum(parts.mean * share, axis_name)
-    spread = parts.m2 + parts.count * jnp.square(parts.mean - mean)
+    mean = jax.lax.psum(parts.center * share, axis_name)
+    spread = parts.m2 + parts.count * jnp.square(parts.center - mean)
     return Accumulator(
         count=count,
-        mean=mean,
+        center=mean,
         m2=jax.lax.psum(jnp.where(parts.count > 0, spread, 0.0), axis_name),
         min=jax.lax.pmin(parts.min, axis_name),
         max=jax.lax.pmax(parts.max, axis_name),

@@ -39,9 +39,10 @@ from mazejax.base import static
 from mazejax.errors import ConfigError
 from mazejax.events.accumulator import Accumulator
 from mazejax.events.epoch import EventSummary
+from mazejax.networks.mlp import MLPPolicy
 from mazejax.networks.normalization import RunningStatistics
 from mazejax.networks.policy import STATISTICS
-from mazejax.networks.template import MLPPolicy, NetworkTemplate
+from mazejax.networks.template import NetworkTemplate
 from mazejax.types import ActorID, Array, Key, PyTree, Rollout
 
 _OPTIMIZERS = ("adam", "sgd")
@@ -99,14 +100,14 @@ class ES(Algorithm):
         check_template(self.network, "MLPPolicy")
         check_positive_integers(self, "max_steps")
         if self.population_size % 2:
-            near = f"{self.population_size - 1} or {self.population_size + 1}"
+            near = _either(self.population_size - 1, self.population_size + 1)
             raise ConfigError(
                 f"population_size: must be even, for members come in mirrored pairs, got "
-                f"{self.population_size}; try {near.removeprefix('0 or ')}"
+                f"{self.population_size}; try {near}"
             )
         for name in ("noise_stddev", "learning_rate"):
             check_range(self, name, open_low=True)
-        check_range(self, "momentum", high=1.0)
+        check_range(self, "momentum", high=1.0, open_high=True)
         check_range(self, "weight_decay")
         check_choice(self, "optimizer", _OPTIMIZERS)
         _ = self.actor_critics  # rules that do not fit the spaces are refused now
@@ -178,6 +179,14 @@ class ES(Algorithm):
 
     def _sizes_of_share(self) -> dict[str, int]:
         check_divides("population_size", self.population_size, "num_devices", self.num_devices)
+        least = 2 * self.num_devices
+        if self.population_size % least:
+            below = self.population_size // least * least
+            raise ConfigError(
+                f"population_size: must be even on each of num_devices = {self.num_devices}, for "
+                f"members come in mirrored pairs, got {self.population_size}; try "
+                f"{_either(below, below + least)}"
+            )
         return {"population_size": self.population_size // self.num_devices}
 
     def _noise(self, state: TrainState) -> Array:
@@ -278,6 +287,11 @@ class ES(Algorithm):
             return act
 
         return {actor: of_actor(actor) for actor in dict.fromkeys(self.env.actors)}
+
+
+def _either(below: int, above: int) -> str:
+    """Both numbers to choose from, or the upper one if the lower is 0."""
+    return f"{below} or {above}" if below else str(above)
 
 
 def _group_size(pairs: int, num_weights: int) -> int:

@@ -5,8 +5,6 @@ What did not happen has count 0 and is absent when read, not 0.
 
 from typing import Any
 
-import numpy as np
-
 from mazejax.events.accumulator import Accumulator, merge_on_host
 
 Metrics = dict[str, Any]
@@ -30,7 +28,7 @@ def merge_rows(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         merged[name] = {
             "count": float(whole.count),
             "mean": float(whole.mean),
-            "std": float(np.sqrt(whole.m2 / whole.count)),
+            "std": float(whole.std),
             "min": float(whole.min),
             "max": float(whole.max),
         }

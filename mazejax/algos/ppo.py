@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from mazejax.algos import losses, minibatch
-from mazejax.algos.actor_critic import ActorCriticAlgorithm, Batch, Batches
+from mazejax.algos.actor_critic import ActorCriticAlgorithm, Batch, Batches, Optimized
 from mazejax.algos.base import (
     TrainState,
     check_divides,
@@ -19,7 +19,7 @@ from mazejax.algos.base import (
     update_key,
 )
 from mazejax.base import static
-from mazejax.types import Array, PyTree
+from mazejax.types import Array
 
 
 class PPO(ActorCriticAlgorithm):
@@ -35,7 +35,8 @@ class PPO(ActorCriticAlgorithm):
     """Largest change of the value per update; None does not limit it."""
     target_kl: float | None = None
     """No more is learned from a rollout once a minibatch has 1.5 times this approximate KL
-    divergence from the policy that collected it; None does not stop."""
+    divergence from the policy that collected it; None does not stop. The metric
+    `optimizer/minibatches` says of how many was learned."""
 
     def validate(self) -> None:
         """Raise ConfigError for numbers out of range and sizes that do not divide."""
@@ -50,9 +51,7 @@ class PPO(ActorCriticAlgorithm):
             if getattr(self, name) is not None:
                 check_range(self, name, open_low=True)
 
-    def optimize(
-        self, state: TrainState, batches: Batches
-    ) -> tuple[PyTree, PyTree, dict[str, Array]]:
+    def optimize(self, state: TrainState, batches: Batches) -> Optimized:
         """All epochs, one minibatch after the other; parts have an axis of minibatches."""
         packed, unpack = minibatch.pack(batches)
         key = update_key(state, "shuffle")
@@ -63,7 +62,7 @@ class PPO(ActorCriticAlgorithm):
         rate = self._learning_rate(state.updates)
         ent_coef = self._entropy_weight(state.updates)
 
-        def one_minibatch(carry: tuple, step: Array) -> tuple[tuple, dict]:
+        def one_minibatch(carry: tuple, step: Array) -> tuple[tuple, tuple]:
             variables, optimizer, *stopped = carry
             epoch, index = step // self.num_minibatches, step % self.num_minibatches
             rows = minibatch.shuffled_rows(packed, jax.random.fold_in(key, epoch), index, size)
@@ -76,7 +75,7 @@ class PPO(ActorCriticAlgorithm):
                     lambda old, new: jnp.where(now, old, new), (variables, optimizer), moved
                 )
                 stopped = [now]
-            return (*moved, *stopped), parts
+            return (*moved, *stopped), (parts, *map(jnp.logical_not, stopped))
 
         begin: tuple = (state.variables, state.optimizer)
         if self.target_kl is not None:
@@ -84,7 +83,7 @@ class PPO(ActorCriticAlgorithm):
         (variables, optimizer, *_), parts = jax.lax.scan(
             one_minibatch, begin, jnp.arange(self.num_epochs * self.num_minibatches)
         )
-        return variables, optimizer, parts
+        return Optimized(variables, optimizer, *parts)
 
     def policy_losses(self, log_prob: Array, batch: Batch) -> tuple[Array, dict[str, Array]]:
         """The clipped surrogate of each entry."""

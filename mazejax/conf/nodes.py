@@ -130,15 +130,25 @@ def _node_field(hint: Any, field: dataclasses.Field) -> tuple[str, Any, dataclas
 
 
 def _listed(hint: Any) -> Any:
-    """Tuples, and tuples in them, as lists: OmegaConf knows no tuples of any length."""
+    """Tuples, and tuples in them, as lists: OmegaConf knows no tuples of any length.
+
+    Of texts a single one will do, and it knows no unions with lists either.
+    """
     item = typing.get_args(hint)[0]
+    if item is str:
+        return Any
     return types.GenericAlias(list, _listed(item) if typing.get_origin(item) is tuple else item)
 
 
 def _plain(hint: Any) -> Any:
-    """The number or text in a union with arrays: what can be written in a config."""
+    """The number or text in a union with arrays: what can be written in a config.
+
+    Anything where it may be a list too.
+    """
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return hint
+    if any(typing.get_origin(option) is tuple for option in typing.get_args(hint)):
+        return Any
     options = [o for o in typing.get_args(hint) if o in (int, float, str, bool, type(None))]
     return typing.Union[tuple(options)]  # noqa: UP007  # built from a list
 

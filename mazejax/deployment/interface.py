@@ -94,4 +94,6 @@ class _Outside(Wrapper):
 
 def _around(env: Env, innermost: Env) -> Env:
     """The wrappers of an env around another one."""
-    return env.replace(env=_around(env.env, innermost)) if isinstance(env, Wrapper) else innermost
+    if not isinstance(env, Wrapper):
+        return innermost
+    return env.around_observations(_around(env.env, innermost))

@@ -16,7 +16,7 @@ class Policy:
     """Networks by step key, with their variables.
 
     Observations and actions are those of the env in its wrappers; `Interface` leads to them
-    from those of the bare env.
+    from those of the bare env. What only the critic saw may be left out of them.
 
     policy.act(obs)                      # the best action, for one observation
     policy.act(obs, seed=3)              # drawn from the distribution
@@ -68,7 +68,7 @@ class Policy:
         """
         step_key = self._step_key(step_key)
         network, variables = self._of_agent(step_key, agent)
-        space = network.observation_space
+        space, obs = network.observation_space, network.completed(obs)
         batch = batch_shape_of(space, obs)[-1:]
         check_shapes(space, obs, "obs", batch)
         carry = network.initial_carry(batch) if carry is None else carry

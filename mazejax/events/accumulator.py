@@ -19,8 +19,8 @@ class Accumulator(Pytree):
 
     count: Array
     """int32."""
-    mean: Array
-    """float32."""
+    center: Array
+    """The mean, float32; 0 when empty, so that nothing computes with nan."""
     m2: Array
     """Sum of squared differences from the mean, float32."""
     min: Array
@@ -45,7 +45,7 @@ class Accumulator(Pytree):
         offset = jnp.sum(rest, axis) / at_least_one
         return cls(
             count=count,
-            mean=rough + offset,
+            center=rough + offset,
             m2=jnp.maximum(jnp.sum(jnp.square(rest), axis) - count * jnp.square(offset), 0.0),
             min=jnp.min(values, axis, initial=jnp.inf, where=where),
             max=jnp.max(values, axis, initial=-jnp.inf, where=where),
@@ -57,20 +57,31 @@ class Accumulator(Pytree):
         nothing = jnp.zeros(shape, jnp.float32)
         return cls(
             count=jnp.zeros(shape, jnp.int32),
-            mean=nothing,
+            center=nothing,
             m2=nothing,
             min=nothing + jnp.inf,
             max=nothing - jnp.inf,
         )
 
+    @property
+    def mean(self) -> Array:
+        """Mean, nan where nothing happened."""
+        return _where(self.count > 0, self.center, np.nan)
+
+    @property
+    def std(self) -> Array:
+        """Standard deviation, nan where nothing happened."""
+        count = _where(self.count > 0, self.count, np.nan)
+        return (self.m2 / count) ** 0.5
+
     def merge(self, other: Self) -> Self:
         """Summary of both streams."""
         count = self.count + other.count
         share = other.count / jnp.maximum(count, 1)
-        delta = other.mean - self.mean
+        delta = other.center - self.center
         return type(self)(
             count=count,
-            mean=self.mean + delta * share,
+            center=self.center + delta * share,
             m2=self.m2 + other.m2 + jnp.square(delta) * self.count * share,
             min=jnp.minimum(self.min, other.min),
             max=jnp.maximum(self.max, other.max),
@@ -81,15 +92,21 @@ def merge_on_host(parts: Sequence[Any]) -> Any:
     """One accumulator of several that hold NumPy arrays, in float64."""
     counts, means, spreads = (
         np.stack([np.asarray(getattr(part, name), np.float64) for part in parts])
-        for name in ("count", "mean", "m2")
+        for name in ("count", "center", "m2")
     )
     count = counts.sum(axis=0)
     mean = (counts * means).sum(axis=0) / np.maximum(count, 1)
     merged: dict[str, Any] = {
         "count": count,
-        "mean": mean,
+        "center": mean,
         "m2": spreads.sum(axis=0) + (counts * (means - mean) ** 2).sum(axis=0),
         "min": np.min([part.min for part in parts], axis=0),
         "max": np.max([part.max for part in parts], axis=0),
     }
     return Accumulator(**merged)
+
+
+def _where(condition: Any, values: Any, other: float) -> Any:
+    """`where` of NumPy for what lies on the host, float64 too, and of JAX for all else."""
+    library = np if isinstance(values, (np.ndarray, np.generic)) else jnp
+    return library.where(condition, values, other)

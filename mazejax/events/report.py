@@ -125,9 +125,7 @@ def _numbers(
 def _moment(summary: EventSummary, reducer: str) -> Any:
     moments = summary.moments
     if reducer == "sum":
-        return moments.mean * moments.count if summary.total is None else summary.total
-    if reducer == "std":
-        return np.sqrt(moments.m2 / np.maximum(moments.count, 1))
+        return moments.center * moments.count if summary.total is None else summary.total
     return summary.last if reducer == "last" else getattr(moments, reducer)
 
 

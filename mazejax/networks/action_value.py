@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mazejax.base import Pytree, static
 from mazejax.errors import ConfigError
@@ -16,7 +17,7 @@ from mazejax.networks import observations
 from mazejax.networks.blocks.base import Block
 from mazejax.networks.blocks.dense import LinearOutputBlock
 from mazejax.networks.blocks.output import ValueHeadBlock
-from mazejax.networks.builder import LATENT, ConcatModelBuilder
+from mazejax.networks.builder import LATENT, ConcatModelBuilder, block_name, unused
 from mazejax.networks.heads import VALUE
 from mazejax.networks.inference import InferenceBlock
 from mazejax.spaces.base import Space
@@ -44,12 +45,16 @@ class PerceptionActionValue(Pytree):
     """Critics side by side, E."""
 
     def validate(self) -> None:
-        """Raise ConfigError for a number of critics that is not positive."""
-        if isinstance(self.num_critics, bool) or self.num_critics < 1:
-            raise ConfigError(f"num_critics: must be positive, got {self.num_critics!r}")
+        """Raise ConfigError for no builder and a number of critics that is no positive integer."""
+        if not isinstance(self.builder, ConcatModelBuilder):
+            raise ConfigError(f"builder: expected a ConcatModelBuilder, got {self.builder!r}")
+        number = self.num_critics
+        is_integer = isinstance(number, (int, np.integer)) and not isinstance(number, bool)
+        if not is_integer or number < 1:
+            raise ConfigError(f"num_critics: must be a positive integer, got {number!r}")
 
     def build(self, observation_space: Space, action_space: Space) -> "ActionValue":
-        """The critics for these spaces; ConfigError for an observation called "action"."""
+        """The critics for these spaces; ConfigError for an observation called as what they give."""
         names = _discrete(action_space)
         space = observation_space if names else _with_action(observation_space, action_space)
         stem = self.builder.build(space, action_space)
@@ -59,7 +64,14 @@ class PerceptionActionValue(Pytree):
         }
         heads = heads or {VALUE: ValueHeadBlock(LATENT, VALUE)}
         keys = tuple(head.out_keys[0] for head in heads.values())
-        blocks = {**dict(stem.blocks), **{f"head_{name}": head for name, head in heads.items()}}
+        blocks = dict(stem.blocks)
+        for name, head in heads.items():
+            if head.out_keys[0] in stem.in_keys:
+                raise ConfigError(
+                    f"observation {head.out_keys[0]!r}: a head gives this key already; rename the "
+                    "observation"
+                )
+            blocks[unused(block_name(f"head_{name}"), blocks)] = head
         module = InferenceBlock(stem.in_keys, keys, blocks)
         return ActionValue(module, observation_space, action_space, self.num_critics)
 

@@ -1,6 +1,6 @@
 """`CustomActorCritic`: networks of one's own, by step key."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Self
 
 import flax.linen as nn
@@ -65,6 +65,17 @@ class CustomActorCritic(NetworkTemplate):
                         f"mazejax.networks.for_spaces, got {part!r}"
                     )
 
+    def check_step_keys(self, step_keys: Collection[str]) -> None:
+        """Raise ConfigError for a module whose step key is none of these."""
+        for field in ("policies", "critics"):
+            value = getattr(self, field)
+            for key in value if isinstance(value, Mapping) else ():
+                if key not in step_keys:
+                    raise ConfigError(
+                        f"{field}.{key}: no actor has the step key {key!r}; "
+                        f"{did_you_mean(key, step_keys)}"
+                    )
+
     def of_step_key(self, step_key: str) -> Self:
         """The template with the modules of this step key alone."""
         found = {name: self._of(name, step_key) for name in ("policies", "critics")}
@@ -89,7 +100,8 @@ class CustomActorCritic(NetworkTemplate):
     ) -> nn.Module:
         spaces = observation_space, action_space
         policy = _made("policies", self.policies, *spaces)
-        return join(policy, _made("critics", self.critics, *spaces), action_space, mapper)
+        critic = _made("critics", self.critics, *spaces)
+        return join(policy, critic, action_space, mapper, self.privileged_keys)
 
 
 def _makes_module(part: Any) -> bool:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mazejax.base import is_number
 from mazejax.errors import ConfigError, did_you_mean
 from mazejax.types import Array, Key
 
@@ -48,11 +49,11 @@ def initializer(name: str, scale: float | None = None) -> Initializer:
 
     Raises ConfigError for an unknown name and a scale that is not positive.
     """
-    if name not in _BY_NAME:
+    if not isinstance(name, str) or name not in _BY_NAME:
         raise ConfigError(f"kernel_init: unknown {name!r}; {did_you_mean(str(name), _BY_NAME)}")
     if scale is None:
         scale = 2.0**0.5 if name == "orthogonal" else 1.0
-    if not (isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0):
+    if not (is_number(scale) and math.isfinite(scale) and scale > 0):
         raise ConfigError(f"kernel_scale: must be positive, got {scale!r}")
     return _BY_NAME[name](scale)
 

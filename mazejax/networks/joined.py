@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 
 from mazejax.errors import ConfigError
 from mazejax.networks.heads import VALUE, by_path, head_shapes, nested
+from mazejax.networks.pure import call_pure
 from mazejax.networks.recurrent import GRU, LSTM
 from mazejax.spaces.base import Space
 from mazejax.spaces.composite import Dict
@@ -24,21 +24,39 @@ class JoinedActorCritic(nn.Module):
     """Inputs by key to (distribution parameters, value).
 
     What the policy gives beside its heads, its embeddings, the critic takes as further
-    inputs. Without a critic the value is what the policy gives as "value", else 0.
+    inputs. What is privileged, and all under it, the policy is not given. Without a critic
+    the value is what the policy gives as "value", if it does.
     """
 
     policy: nn.Module
     critic: nn.Module | None
     action_space: Space
     mapper: DistributionMapper
+    privileged_keys: tuple[str, ...] = ()
 
-    def __call__(self, inputs: dict[str, Array]) -> tuple[PyTree, Array]:
-        """(parameters, each [..., *shape], values [...])."""
-        given = self.policy(inputs)
+    def __call__(self, inputs: dict[str, Array]) -> tuple[PyTree, Array | None]:
+        """(parameters, each [..., *shape], values [...] if there are any)."""
+        given = call_pure(self.policy, "policy", self._own(inputs))
         parameters, embeddings, batch = self._read(given)
         if self.critic is None:
             return parameters, self._value(given, batch)
-        return parameters, self._value(self.critic({**inputs, **embeddings}), batch)
+        judged = call_pure(self.critic, "critic", self._seen(inputs, embeddings))
+        return parameters, self._value(judged, batch)
+
+    def _own(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        """What the policy may see."""
+        hidden = self.privileged_keys
+        return {key: x for key, x in inputs.items() if key.split("/")[0] not in hidden}
+
+    def _seen(self, inputs: dict[str, Array], embeddings: dict[str, Array]) -> dict[str, Array]:
+        """What the critic sees; ConfigError for an embedding that would hide an observation."""
+        for key in embeddings:
+            if key in inputs and embeddings[key] is not inputs[key]:
+                raise ConfigError(
+                    f"policy: {type(self.policy).__name__} gives {key!r} besides its heads, which "
+                    f"would hide the observation {key!r} from the critic; give it another key"
+                )
+        return {**inputs, **embeddings}
 
     def _read(self, given: Any) -> tuple[PyTree, dict[str, Array], tuple[int, ...]]:
         """Parameters as the mapper nests them, all other outputs, and the batch axes."""
@@ -65,14 +83,14 @@ class JoinedActorCritic(nn.Module):
             batch = found[path].shape[: found[path].ndim - len(shape)]
         return nested(found), left, batch
 
-    def _value(self, given: Any, batch: tuple[int, ...]) -> Array:
+    def _value(self, given: Any, batch: tuple[int, ...]) -> Array | None:
         if isinstance(given, Mapping) and VALUE in given:
             value = given[VALUE]
             if value.shape in (batch, (*batch, 1)):
                 return value.reshape(batch)
             raise ConfigError(f"critic: {VALUE!r} has shape {value.shape}, expected {batch}")
         if self.critic is None:
-            return jnp.zeros(batch, jnp.float32)
+            return None
         raise ConfigError(
             f"critic: {type(self.critic).__name__} gives no {VALUE!r}, but "
             f"{', '.join(map(repr, given))}"
@@ -84,15 +102,15 @@ class JoinedWithMemory(JoinedActorCritic):
 
     def __call__(  # type: ignore[override]
         self, inputs: dict[str, Array], carry: dict[str, PyTree], begins: Array
-    ) -> tuple[tuple[PyTree, Array], dict[str, PyTree]]:
+    ) -> tuple[tuple[PyTree, Array | None], dict[str, PyTree]]:
         """((parameters, values), carry) of sequences [T, ...]."""
-        given, policy_carry = _unroll(self.policy, inputs, carry["policy"], begins)
+        own = self._own(inputs)
+        given, policy_carry = _unroll(self.policy, "policy", own, carry["policy"], begins)
         parameters, embeddings, batch = self._read(given)
         if self.critic is None:
             return (parameters, self._value(given, batch)), {"policy": policy_carry, "critic": ()}
-        judged, critic_carry = _unroll(
-            self.critic, {**inputs, **embeddings}, carry["critic"], begins
-        )
+        seen = self._seen(inputs, embeddings)
+        judged, critic_carry = _unroll(self.critic, "critic", seen, carry["critic"], begins)
         value = self._value(judged, batch)
         return (parameters, value), {"policy": policy_carry, "critic": critic_carry}
 
@@ -133,7 +151,11 @@ def remembers(module: nn.Module | None) -> bool:
 
 
 def join(
-    policy: nn.Module, critic: nn.Module | None, action_space: Space, mapper: DistributionMapper
+    policy: nn.Module,
+    critic: nn.Module | None,
+    action_space: Space,
+    mapper: DistributionMapper,
+    privileged_keys: tuple[str, ...] = (),
 ) -> JoinedActorCritic:
     """The module of an `ActorCritic`, with a memory if one of the two has one.
 
@@ -142,13 +164,15 @@ def join(
     kind = JoinedWithMemory if remembers(policy) or remembers(critic) else JoinedActorCritic
     # To flax one module in two places is one set of weights.
     own = None if critic is None else critic.clone(_deep_clone=True)
-    return kind(policy, own, action_space, mapper)
+    return kind(policy, own, action_space, mapper, privileged_keys)
 
 
 def _unroll(
-    module: nn.Module, inputs: dict[str, Array], carry: PyTree, begins: Array
+    module: nn.Module, label: str, inputs: dict[str, Array], carry: PyTree, begins: Array
 ) -> tuple[Any, PyTree]:
-    return module(inputs, carry, begins) if remembers(module) else (module(inputs), carry)
+    if remembers(module):
+        return call_pure(module, label, inputs, carry, begins)
+    return call_pure(module, label, inputs), carry
 
 
 def _short(key: str, space: Space) -> str:

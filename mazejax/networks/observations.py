@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mazejax.errors import ConfigError
 from mazejax.spaces.base import Space
 from mazejax.spaces.composite import Dict
 from mazejax.spaces.masks import mask_names
@@ -26,6 +27,7 @@ def arrays_by_key(space: Space, action_space: Space, obs: PyTree) -> dict[str, A
     A category becomes a one-hot vector, several of them one such vector after the other.
     Boxes of uint8 are scaled from their bounds to [0, 1], unless they come as floats
     because they were normalized; other numbers stay as they are. `NAME_mask` is bool.
+    Raises ConfigError where two observations would have one key.
     """
     masks = mask_names(action_space)
     return {
@@ -47,15 +49,26 @@ def _leaves(space: Space, obs: PyTree, prefix: str = "") -> dict[str, tuple[Spac
     if not isinstance(space, Dict):
         return {prefix or KEY: (space, obs)}
     leaves: dict[str, tuple[Space, Any]] = {}
+    origins: dict[str, str] = {}
     for name, part in space.items():
-        leaves |= _leaves(part, obs[name], f"{prefix}/{name}" if prefix else name)
+        path = f"{prefix}/{name}" if prefix else name
+        found = _leaves(part, obs[name], path)
+        for key in found:
+            if key in leaves:
+                raise ConfigError(
+                    f"observation {key!r}: what stands under {origins[key]!r} and under {path!r} "
+                    f"would both have this key; rename one of them"
+                )
+        leaves |= found
+        origins |= dict.fromkeys(found, path)
     return leaves
 
 
 def _as_array(space: Space, values: Array) -> Array:
     if not isinstance(space, (Box, MultiBinary)):
         return space.flatten(values)
-    if space.dtype != np.uint8 or isinstance(space, MultiBinary) or values.dtype != jnp.uint8:
+    is_whole = jnp.issubdtype(values.dtype, jnp.integer)
+    if space.dtype != np.uint8 or isinstance(space, MultiBinary) or not is_whole:
         return values.astype(jnp.float32)
     low, high = space.low.astype(np.float32), space.high.astype(np.float32)
     span = np.where(high > low, high - low, 1.0).astype(np.float32)

@@ -1,7 +1,7 @@
 """`PerceptionActorCritic`: policy and critic as graphs of blocks, from the spaces alone."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.linen as nn
 import numpy as np
@@ -16,7 +16,13 @@ from mazejax.networks.heads import VALUE
 from mazejax.networks.inference import InferenceBlock
 from mazejax.networks.initializers import initializer, probability_bias
 from mazejax.networks.joined import WithMemory, join
-from mazejax.networks.template import CELLS, NetworkTemplate, check_memory
+from mazejax.networks.template import (
+    CELLS,
+    NetworkTemplate,
+    as_keys,
+    check_keys,
+    check_memory,
+)
 from mazejax.spaces.base import Space
 from mazejax.spaces.composite import Dict
 from mazejax.spaces.mapper import DistributionMapper
@@ -73,7 +79,10 @@ class PerceptionTemplate(NetworkTemplate):
         mapper: DistributionMapper,
         num_agents: int,
     ) -> nn.Module:
-        stem = self.builder.build(observation_space, action_space)
+        whole = stem = self.builder.build(observation_space, action_space)
+        if self.privileged_keys and isinstance(observation_space, Dict):
+            own = observation_space.without(self.privileged_keys)
+            stem = self.builder.without(self.privileged_keys).build(own, action_space)
         head = ActionHeadBlock.of(
             LATENT,
             action_space,
@@ -83,15 +92,17 @@ class PerceptionTemplate(NetworkTemplate):
             probabilities=self._biased(action_space),
         )
         for key in (*head.out_keys, VALUE):
-            if key in stem.in_keys:
+            if key in whole.in_keys:
                 raise ConfigError(
                     f"observation {key!r}: a head gives this key already; rename the observation"
                 )
-        policy, critic = self._networks(stem, head)
-        return join(policy, critic, action_space, mapper)
+        policy, critic = self._networks(stem, whole, head)
+        return join(policy, critic, action_space, mapper, self.privileged_keys)
 
-    def _networks(self, stem: InferenceBlock, head: Block) -> tuple[nn.Module, nn.Module | None]:
-        """The policy and, if there is to be one, the critic."""
+    def _networks(
+        self, stem: InferenceBlock, whole: InferenceBlock, head: Block
+    ) -> tuple[nn.Module, nn.Module | None]:
+        """The policy, on what it sees, and if there is to be one the critic, on everything."""
         raise NotImplementedError
 
     def _network(
@@ -131,21 +142,18 @@ class PerceptionActorCritic(PerceptionTemplate):
     "latent" for all but the heads, or "camera_image" for the convolutions of one image."""
 
     def __post_init__(self) -> None:
-        keys: Any = self.shared_embedding_keys
-        if isinstance(keys, (str, list)):
-            keys = (keys,) if isinstance(keys, str) else tuple(keys)
-            object.__setattr__(self, "shared_embedding_keys", keys)
+        as_keys(self, "shared_embedding_keys")
         super().__post_init__()
 
     def validate(self) -> None:
         """Raise ConfigError as every template, and for keys that are no strings."""
         super().validate()
-        keys = self.shared_embedding_keys
-        if not isinstance(keys, tuple) or not all(isinstance(key, str) for key in keys):
-            raise ConfigError(f"shared_embedding_keys: expected keys, got {keys!r}")
+        check_keys(self, "shared_embedding_keys")
 
-    def _networks(self, stem: InferenceBlock, head: Block) -> tuple[nn.Module, nn.Module]:
-        shared = self.shared_embedding_keys
+    def _networks(
+        self, stem: InferenceBlock, whole: InferenceBlock, head: Block
+    ) -> tuple[nn.Module, nn.Module]:
+        shared = tuple(dict.fromkeys(self.shared_embedding_keys))
         known = [key for _, block in stem.blocks for key in block.out_keys]
         for key in shared:
             if key not in known:
@@ -153,16 +161,30 @@ class PerceptionActorCritic(PerceptionTemplate):
                     f"shared_embedding_keys: no block gives {key!r}; {did_you_mean(key, known)}"
                 )
         policy = self._network(stem, "policy", head, shared)
-        value = ValueHeadBlock(LATENT, VALUE)
+        value, rest = ValueHeadBlock(LATENT, VALUE), _cut(whole, shared)
+        self._check_seen(rest)
         if LATENT in shared:
             return policy, InferenceBlock(LATENT, VALUE, {"value": value})
-        return policy, self._network(_cut(stem, shared), "value", value, ())
+        return policy, self._network(rest, "value", value, ())
+
+    def _check_seen(self, graph: InferenceBlock) -> None:
+        """Raise ConfigError if the critic's graph leads from no privileged key to its end."""
+        read = {key.split("/")[0] for _, block in graph.computed for key in block.in_keys}
+        for key in self.privileged_keys:
+            if key not in read:
+                shared = ", ".join(map(repr, self.shared_embedding_keys))
+                raise ConfigError(
+                    f"shared_embedding_keys: a critic that takes {shared} of the policy sees "
+                    f"nothing of privileged_keys {key!r}; share less"
+                )
 
 
 class PerceptionPolicy(PerceptionTemplate):
     """A graph for the policy alone: its value is 0 everywhere, as ES needs none."""
 
-    def _networks(self, stem: InferenceBlock, head: Block) -> tuple[nn.Module, None]:
+    def _networks(
+        self, stem: InferenceBlock, whole: InferenceBlock, head: Block
+    ) -> tuple[nn.Module, None]:
         return self._network(stem, "policy", head, ()), None
 
 

@@ -5,6 +5,8 @@ module computes inside. The memory of recurrent modules passes through as `carry
 memory it is empty.
 """
 
+import functools
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -15,6 +17,7 @@ from mazejax.base import Pytree, static
 from mazejax.errors import ConfigError
 from mazejax.networks import normalization, observations
 from mazejax.spaces.base import Space
+from mazejax.spaces.composite import Dict
 from mazejax.spaces.distributions import Distribution
 from mazejax.spaces.mapper import DistributionMapper
 from mazejax.spaces.masks import action_masks
@@ -22,7 +25,10 @@ from mazejax.spaces.shapes import batch_shape_of
 from mazejax.types import Array, Key, PyTree
 
 STATISTICS = "statistics"
-"""Under this name variables hold what they know of observations; all others are weights."""
+"""Under this name variables hold what they know of observations."""
+
+PARAMS = "params"
+"""Under this name modules hold their weights."""
 
 
 class PolicyOutput(NamedTuple):
@@ -44,7 +50,8 @@ class ActorCritic(Pytree):
     compile_time: ClassVar[bool] = True
 
     module: nn.Module = static()
-    """From features [..., D] float32, or arrays by key, to (parameters, value)."""
+    """From features [..., D] float32, or arrays by key, to (parameters, value); the value is None
+    where there is no critic."""
     observation_space: Space = static()
     action_space: Space = static()
     mapper: DistributionMapper = static(default=DistributionMapper())
@@ -52,11 +59,21 @@ class ActorCritic(Pytree):
     """Whether the variables keep running statistics by which observations are normalized."""
     num_agents: int = static(default=0)
     """Agents that the critic sees at once, A: observations are then [..., A, *obs]. 0: one."""
+    privileged_keys: tuple[str, ...] = static(default=())
+    """Keys of observations that the critic alone sees."""
     by_key: bool = static(default=False)
     """Whether the module takes arrays by key, as `observations` has them, or one flat vector."""
 
     def init(self, key: Key) -> PyTree:
         """Fresh variables."""
+        variables = self._initialized(key)[1]
+        if self.normalize_obs:
+            start = normalization.start_statistics(self.observation_space)
+            variables = {**variables, STATISTICS: start}
+        return variables
+
+    def _initialized(self, key: Key) -> tuple[Any, PyTree]:
+        """What the module says of zeros, and its fresh variables."""
         batch = (self.num_agents or 1,)
         features = jax.tree.map(
             lambda s: jnp.zeros((*batch, *s.shape), s.dtype), self.input_shapes()
@@ -64,13 +81,10 @@ class ActorCritic(Pytree):
         if self.is_recurrent:
             begins = jnp.zeros((1, *batch), bool)
             sequence = jax.tree.map(lambda x: x[None], features)
-            variables = self.module.init(key, sequence, self.initial_carry(batch), begins)
-        else:
-            variables = self.module.init(key, features)
-        if self.normalize_obs:
-            start = normalization.start_statistics(self.observation_space)
-            variables = {**variables, STATISTICS: start}
-        return variables
+            carry = self.initial_carry(batch)
+            (out, _), variables = self.module.init_with_output(key, sequence, carry, begins)
+            return out, variables
+        return self.module.init_with_output(key, features)
 
     def apply(
         self, variables: PyTree, obs: PyTree, carry: PyTree = ()
@@ -80,7 +94,9 @@ class ActorCritic(Pytree):
         Actions that masks among the observations exclude have probability 0.
         """
         if not self.is_recurrent:
-            out: Any = self.module.apply(weights(variables), self._features(variables, obs))
+            out: Any = self.module.apply(
+                _without_statistics(variables), self._features(variables, obs)
+            )
             parameters, value = out
             return self._output(parameters, value, obs), carry
         one_step = jax.tree.map(lambda x: x[None], obs)
@@ -93,17 +109,23 @@ class ActorCritic(Pytree):
         """Outputs [T, ...] for observations [T, ..., *obs] in the order of time.
 
         The carry is [..., H]; where `begins` [T, ...] is true it starts anew before that
-        step. For a recurrent module only.
+        step. Without memory every step is by itself.
         """
+        if not self.is_recurrent:
+            return self.apply(variables, obs, carry)
         features = self._features(variables, obs)
         if begins is None:
             begins = jnp.zeros(batch_shape_of(self.observation_space, obs), bool)
-        out: Any = self.module.apply(weights(variables), features, carry, begins)
+        out: Any = self.module.apply(_without_statistics(variables), features, carry, begins)
         (parameters, value), carry = out
         return self._output(parameters, value, obs), carry
 
     def act(self, variables: PyTree, obs: PyTree, carry: PyTree = ()) -> tuple[PyTree, PyTree]:
-        """The distribution alone, of one agent's observations with any leading axes."""
+        """The distribution alone, of one agent's observations with any leading axes.
+
+        What only the critic sees may be missing from them.
+        """
+        obs = self.completed(obs)
         if not self.num_agents:
             output, carry = self.apply(variables, obs, carry)
             return output.distribution, carry
@@ -115,6 +137,18 @@ class ActorCritic(Pytree):
         output, memory = self.apply(variables, batched, memory)
         first = jax.tree.map(lambda x: jax.lax.index_in_dim(x, 0, axis, False), output.distribution)
         return first, jax.tree.map(lambda x: x[..., 0, :], memory)
+
+    def completed(self, obs: PyTree) -> PyTree:
+        """Observations [..., *obs] with 0 for what only the critic sees, where it is left out."""
+        space = self.observation_space
+        if not isinstance(space, Dict) or not isinstance(obs, Mapping):
+            return obs
+        missing = [key for key in self.privileged_keys if key not in obs]
+        known = {key: obs[key] for key in space if key in obs}
+        if not missing or not known:
+            return obs
+        batch = batch_shape_of(Dict({key: space[key] for key in known}), known)
+        return {**obs, **{key: _zeros(space[key], batch) for key in missing}}
 
     @property
     def is_recurrent(self) -> bool:
@@ -143,6 +177,11 @@ class ActorCritic(Pytree):
         )
         return {**variables, STATISTICS: grown}
 
+    @property
+    def has_critic(self) -> bool:
+        """Whether the module judges observations; where not, all values are 0."""
+        return _has_critic(self.replace(normalize_obs=False))
+
     def to_env(self, action: PyTree) -> PyTree:
         """The action as the env takes it."""
         return self.mapper.to_env(self.action_space, action)
@@ -167,7 +206,9 @@ class ActorCritic(Pytree):
             return observations.arrays_by_key(self.observation_space, self.action_space, obs)
         return self.observation_space.flatten(obs)
 
-    def _output(self, parameters: PyTree, value: Array, obs: PyTree) -> PolicyOutput:
+    def _output(self, parameters: PyTree, value: Array | None, obs: PyTree) -> PolicyOutput:
+        if value is None:
+            value = jnp.zeros(batch_shape_of(self.observation_space, obs), jnp.float32)
         masks = action_masks(self.action_space, obs)
         distribution = self.mapper.distribution(self.action_space, parameters, masks)
         return PolicyOutput(distribution, value)
@@ -257,6 +298,11 @@ class AgentActorCritics(Pytree):
         return self.network.is_recurrent
 
     @property
+    def has_critic(self) -> bool:
+        """As of `ActorCritic`."""
+        return self.network.has_critic
+
+    @property
     def observation_space(self) -> Space:
         """Of each agent."""
         return self.network.observation_space
@@ -280,8 +326,39 @@ class AgentActorCritics(Pytree):
 
 
 def weights(variables: PyTree) -> PyTree:
-    """The part of one network's variables that is learned by gradients."""
+    """The part of one network's variables that is learned: parameters alone.
+
+    Also those kinds of `nnx.Param` that have a collection of their own.
+    """
+    return {name: part for name, part in variables.items() if _is_learned(name)}
+
+
+def _is_learned(collection: str) -> bool:
+    if collection in (PARAMS, STATISTICS):
+        return collection == PARAMS
+    from flax import nnx
+
+    try:
+        return issubclass(nnx.variable_type_from_name(collection), nnx.Param)
+    except ValueError:  # none of nnx
+        return False
+
+
+def _without_statistics(variables: PyTree) -> PyTree:
+    """What the module itself has made."""
     return {name: part for name, part in variables.items() if name != STATISTICS}
+
+
+# Tracing a network takes long, and learners are made anew for every change of a number.
+@functools.lru_cache(maxsize=64)
+def _has_critic(network: ActorCritic) -> bool:
+    _, value = jax.eval_shape(network._initialized, jax.random.key(0))[0]
+    return value is not None
+
+
+def _zeros(space: Space, batch_shape: tuple[int, ...]) -> PyTree:
+    one = jax.eval_shape(space.sample, jax.random.key(0))
+    return jax.tree.map(lambda s: jnp.zeros((*batch_shape, *s.shape), s.dtype), one)
 
 
 def _repeated(leaf: Array, axis: int, count: int) -> Array:

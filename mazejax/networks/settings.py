@@ -9,7 +9,9 @@ import dataclasses
 import importlib
 import operator
 import sys
+import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import flax.linen as nn
@@ -23,6 +25,9 @@ F = TypeVar("F", bound=Callable)
 
 _TRUSTED = ("jax", "flax", "mazejax")
 """Packages whose functions a file may name."""
+
+_SCRIPT = "__main__"
+"""What Python calls a program that is run by its file, whatever its file."""
 
 Settings = Mapping[str, Any]
 """The name of a block and its fields."""
@@ -69,7 +74,8 @@ def settings_of(value: Any) -> dict[str, Any]:
     """Settings of a linen module or a function, for `resolved`; fields may hold such too.
 
     Only fields that differ from their defaults are told. Raises ConfigError for what is
-    defined inside a function, where nobody can import it.
+    defined inside a function, where nobody can import it; warns of what is defined in a
+    script, where only that script can.
     """
     if not isinstance(value, nn.Module):
         return {"function": _reference(value)}
@@ -122,9 +128,22 @@ def _reference(thing: Any) -> str:
             f"define it at the top of a module"
         )
     module = thing.__module__
-    if module == "__main__":  # a program run by `python -m` has a name that others can import
-        module = getattr(sys.modules["__main__"].__spec__, "name", module)
+    if module == _SCRIPT:
+        module = _name_of_program()
+    if module == _SCRIPT:
+        file = Path(getattr(sys.modules[_SCRIPT], "__file__", None) or "a notebook")
+        as_module = f"start it by python -m {file.stem}, or " if file.suffix == ".py" else ""
+        warnings.warn(
+            f"network: {name} is defined in {file.name}, from where no other program can import "
+            f"it, so none can load the run; {as_module}move {name} into a module and import it",
+            stacklevel=2,
+        )
     return f"{module}:{name}"
+
+
+def _name_of_program() -> str:
+    """What others import the running program as: it has a name if it is run by `python -m`."""
+    return getattr(sys.modules[_SCRIPT].__spec__, "name", _SCRIPT)
 
 
 def _imported(name: Any, where: str) -> Any:
@@ -132,6 +151,10 @@ def _imported(name: Any, where: str) -> Any:
     if not colon:
         raise ConfigError(f"{where}: expected my_package.networks:Name, got {name!r}")
     try:
-        return operator.attrgetter(attribute)(importlib.import_module(module))
+        # Not run a second time, under its own name.
+        is_program = module == _name_of_program()
+        home = sys.modules[_SCRIPT] if is_program else importlib.import_module(module)
+        return operator.attrgetter(attribute)(home)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{where}: cannot import {name}: {error}") from error
+        advice = "; write there the module that has it" if module == _SCRIPT else ""
+        raise ConfigError(f"{where}: cannot import {name}: {error}{advice}") from error

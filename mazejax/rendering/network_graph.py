@@ -8,20 +8,23 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
+import flax.linen as nn
 
 from mazejax import files
 from mazejax.errors import ConfigError
-from mazejax.networks.builder import LATENT
+from mazejax.networks.blocks.base import Block
+from mazejax.networks.builder import HIDDEN, LATENT, unused
 from mazejax.networks.inference import InferenceBlock, Traced, shape_text
 from mazejax.networks.joined import WithMemory
 from mazejax.networks.policy import ActorCritic
+from mazejax.networks.recurrent import GRU, LSTM
 from mazejax.rendering.diagrams import Arrow, Box, Curve, Diagram, text_width, to_png, to_svg
 from mazejax.rendering.layered import PORT_GAP, Layout, Node, Segment, layered
+from mazejax.types import Array
 
 _WITH_WEIGHTS = ("#e6f0fa", "#2f6db0")
 _WITHOUT = ("#f6f7f9", "#7b8794")
@@ -65,7 +68,7 @@ class InferenceGraph:
         for name, block in self.block.computed:
             takes, gives = map(self._labeled, block.in_keys), map(self._labeled, block.out_keys)
             count = f"{self._traced.parameters[name]:,}"
-            cells = ([name], [type(block).__name__], takes, gives, [count])
+            cells = ([name], [_kind(block)], takes, gives, [count])
             rows += itertools.zip_longest(*cells, fillvalue="")
         head, *body, last = _aligned(
             ("block", "kind", "takes", "gives", "parameters"),
@@ -116,7 +119,7 @@ class InferenceGraph:
         parts = [_end(key, self._shape(key), is_input=True) for key in self.block.in_keys]
         for name, block in self.block.computed:
             count = self._traced.parameters[name]
-            texts = ((name, _LARGE, True), (type(block).__name__, _SMALL, False),
+            texts = ((name, _LARGE, True), (_kind(block), _SMALL, False),
                      (_counted(count), _SMALL, False))  # fmt: skip
             # What goes to outputs alone, these say.
             labels = tuple(
@@ -155,27 +158,56 @@ class InferenceGraph:
 
 
 def network_graphs(network: ActorCritic) -> dict[str, InferenceGraph]:
-    """The graphs of a network of blocks: "policy" and "critic", each in two around a memory.
+    """The graphs of a network of blocks: "policy" and "critic".
 
-    Raises ConfigError for a network that is not made of blocks.
+    A memory is a block between "hidden" and "latent", for one step. Raises ConfigError for a
+    network that is not made of blocks.
     """
     graphs: dict[str, InferenceGraph] = {}
     shapes = network.input_shapes()
-    for name in ("policy", "critic"):
-        part = getattr(network.module, name, None)
-        around = [part] if not isinstance(part, WithMemory) else [part.front, part.head]
-        for graph, said in zip(around, (name, f"{name} after its memory"), strict=False):
-            if isinstance(graph, InferenceBlock):
-                graphs[said] = InferenceGraph(graph, shapes)
-                shapes = shapes | graph.shapes(shapes)
-            if isinstance(part, WithMemory):
-                shapes = shapes | {LATENT: jax.ShapeDtypeStruct((part.cell.features,), "float32")}
+    parts = {name: getattr(network.module, name, None) for name in ("policy", "critic")}
+    taken = getattr(parts["critic"], "in_keys", ())
+    for name, part in parts.items():
+        graph = _in_one(part, taken) if isinstance(part, WithMemory) else part
+        if isinstance(graph, InferenceBlock):
+            graphs[name] = InferenceGraph(graph, shapes)
+            shapes = shapes | graph.shapes(shapes)
     if not graphs:
         raise ConfigError(
             f"network_graphs: {type(network.module).__name__} is not made of blocks; build the "
             f"network by PerceptionActorCritic or of InferenceBlocks"
         )
     return graphs
+
+
+class _MemoryBlock(Block):
+    """One step of a recurrent cell, from an empty memory."""
+
+    cell: LSTM | GRU
+
+    def forward(self, x: Array) -> Array:
+        """[..., H]."""
+        empty: Any = self.cell.initial_carry(x.shape[:-1])
+        return self.cell(x[None], empty, None)[0][0]
+
+
+def _in_one(part: WithMemory, taken: Collection[str]) -> nn.Module:
+    """Both graphs around a memory and the memory as one graph, if both are of blocks.
+
+    Of what it gives besides, "latent" is an output only if it is `taken`.
+    """
+    if not isinstance(part.front, InferenceBlock) or not isinstance(part.head, InferenceBlock):
+        return part
+    blocks = {**dict(part.front.blocks), **dict(part.head.blocks)}
+    blocks[unused("memory", blocks)] = _MemoryBlock(HIDDEN, LATENT, part.cell)
+    embeddings = [key for key in part.front.out_keys if key != HIDDEN]
+    latent = [LATENT] if LATENT in taken else []
+    return InferenceBlock(part.front.in_keys, (*part.head.out_keys, *embeddings, *latent), blocks)
+
+
+def _kind(block: Block) -> str:
+    """What a block is, in a word."""
+    return type(block.cell if isinstance(block, _MemoryBlock) else block).__name__
 
 
 class _Part(NamedTuple):

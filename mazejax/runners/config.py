@@ -5,6 +5,7 @@ JSON-like; reading it back refuses unknown names and wrong types with the dotted
 """
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,17 +73,32 @@ def from_config(cls: type, data: Mapping[str, Any], where: str = "", **given: An
     if issubclass(cls, NetworkTemplate) and TEMPLATE in data:
         cls = _template_of(data[TEMPLATE], where)
         data = {name: value for name, value in data.items() if name != TEMPLATE}
+    if cls is NetworkTemplate:
+        known = ", ".join(registry.networks.names())
+        raise ConfigError(f"{where}{TEMPLATE}: missing; it names one of {known}")
     fields = {field.name: field for field in config_fields(cls)}
     hints = field_types(cls)
     values = {}
     for name, value in data.items():
         if name not in fields:
             raise ConfigError(f"{where}{name}: unknown key; {did_you_mean(name, fields)}")
-        values[name] = convert(hints[name], value, f"{where}{name}", from_config)
+        values[name] = _converted(hints[name], value, f"{where}{name}")
     try:
         return cls(**given, **values)
     except ConfigError as error:
         raise ConfigError(located(str(error), where, fields)) from None
+
+
+def _converted(hint: Any, value: Any, where: str) -> Any:
+    """The plain value as a field of this annotation holds it, also objects by any key."""
+    kind = typing.get_args(hint)[1] if typing.get_origin(hint) is dict else None
+    if not isinstance(kind, type) or not issubclass(kind, Pytree):
+        return convert(hint, value, where, from_config)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: expected keys and values, got {value!r}")
+    return {
+        str(key): convert(kind, item, f"{where}.{key}", from_config) for key, item in value.items()
+    }
 
 
 def _has_default(field: dataclasses.Field) -> bool:

@@ -58,6 +58,7 @@ def expand(algorithm: Algorithm, grid: Grid) -> list[Configuration]:
 
 def format_value(value: Any) -> str:
     """Short text of a value: numbers without digits that say nothing, objects by name."""
+    value = _plain(value)
     if isinstance(value, float):
         short = f"{value:g}"
         return short if float(short) == value else repr(value)
@@ -88,7 +89,11 @@ def _values(key: str, values: Any) -> list[Any]:
 
 def _plain(value: Any) -> Any:
     """A number of NumPy or JAX as Python's, anything else as it is."""
-    return np.asarray(value).item() if hasattr(value, "dtype") and np.ndim(value) == 0 else value
+    if not hasattr(value, "dtype") or np.ndim(value) > 0:
+        return value
+    number = np.asarray(value)[()]
+    # By its text: the float32 nearest to 0.001 is 0.001, and not 0.0010000000474974513.
+    return float(str(number)) if isinstance(number, np.floating) else number.item()
 
 
 def _field_path(algorithm: Algorithm, key: str) -> tuple[str, ...]:

@@ -279,7 +279,7 @@ class RunContext:
 
     def _default_directory(self) -> Path:
         """A new directory below `runs`, named for what is trained and when."""
-        env = (self._env_name or self.algorithm.env.name).replace("/", "-")
+        env = (self._env_name or self.algorithm.env.name).rpartition(":")[2].replace("/", "-")
         name = f"{env}-{type(self.algorithm).__name__.lower()}-s{self.seed}"
         stamp = time.strftime("%Y%m%d-%H%M%S")
         return _unused(Path("runs") / files.safe_name(f"{name}-{stamp}"))

@@ -4,7 +4,7 @@ JAX sorts the keys of dicts, so flattening goes by sorted keys and two spaces ar
 equal whatever the order in which their keys were given; printing keeps that order.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +59,11 @@ class Dict(Space, Mapping[str, Space]):
 
     def __contains__(self, key: object) -> bool:
         return key in self._spaces
+
+    def without(self, keys: Iterable[str]) -> "Dict":
+        """The space that has all but these keys."""
+        left_out = {*keys}
+        return Dict({key: space for key, space in self.items() if key not in left_out})
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (self._spaces,), {}

@@ -18,6 +18,7 @@ from mazejax.errors import ConfigError
 from mazejax.spaces.base import Space
 from mazejax.spaces.distributions import Distribution, check_same_kind, joint, wide
 from mazejax.spaces.simple import Box
+from mazejax.spaces.stirling import log_rest, stirling_rest, stirling_slope
 from mazejax.types import Array, Key
 
 # A mixture of normals with these (weight, standard deviation) is near the logistic law L of
@@ -179,24 +180,39 @@ class Beta(Distribution):
     def log_prob(self, action: Array) -> Array:
         alpha, beta = self._parameters()
         above, below, width = _distances(self.space, action, alpha)
-        log_density = (alpha - 1) * jnp.log(above / width) + (beta - 1) * jnp.log(below / width)
-        return self._joint(log_density - _log_beta(alpha, beta) - jnp.log(width))
+        total, y, one_minus_y = alpha + beta, above / width, below / width
+        # Around the mean m: y / m = 1 + x and (1 - y) / (1 - m) = 1 + z. As alpha x + beta z is 0,
+        # the large parts of the logarithms, x and z themselves, need not be added up.
+        excess = y * beta - one_minus_y * alpha
+        x, z = excess / alpha, -excess / beta
+        ratio = (alpha - 1) * log_rest(x, y * (total / alpha)) - x
+        ratio += (beta - 1) * log_rest(z, one_minus_y * (total / beta)) - z
+        return self._joint(_log_at_mean(alpha, beta) + ratio - jnp.log(width))
 
     def entropy(self) -> Array:
         alpha, beta = self._parameters()
-        mean_log, mean_log_rest = _mean_logs(alpha, beta)
+        total = alpha + beta
+        slopes = (alpha - 1) * stirling_slope(alpha) + (beta - 1) * stirling_slope(beta)
+        slopes -= (total - 2) * stirling_slope(total)
+        inverses = 0.5 - 0.5 / alpha - 0.5 / beta + 1 / total
         low, high = _bounds(self.space, alpha)
-        entropy = _log_beta(alpha, beta) - (alpha - 1) * mean_log - (beta - 1) * mean_log_rest
-        return self._joint(entropy + jnp.log(high - low))
+        return self._joint(inverses - slopes - _log_at_mean(alpha, beta) + jnp.log(high - low))
 
     def kl_divergence(self, other: Self) -> Array:
         check_same_kind(self, other)
         alpha, beta = self._parameters()
         other_alpha, other_beta = other._parameters()
-        mean_log, mean_log_rest = _mean_logs(alpha, beta)
-        log_ratio = _log_beta(other_alpha, other_beta) - _log_beta(alpha, beta)
-        difference = (alpha - other_alpha) * mean_log + (beta - other_beta) * mean_log_rest
-        return self._joint(log_ratio + difference)
+        more_alpha, more_beta = other_alpha - alpha, other_beta - beta
+        total, other_total = alpha + beta, other_alpha + other_beta
+        # Of the means: m / other_m = 1 + x and (1 - m) / (1 - other_m) = 1 + z, as in log_prob.
+        excess = (alpha / total) * more_beta - (beta / total) * more_alpha
+        growth = other_total / total
+        x, z = excess / other_alpha, -excess / other_beta
+        divergence = -other_alpha * log_rest(x, alpha / other_alpha * growth)
+        divergence -= other_beta * log_rest(z, beta / other_beta * growth)
+        divergence += _stirling_divergence(alpha, more_alpha)
+        divergence += _stirling_divergence(beta, more_beta)
+        return self._joint(divergence - _stirling_divergence(total, more_alpha + more_beta))
 
     def _parameters(self) -> tuple[Array, Array]:
         return wide(self.alpha), wide(self.beta)
@@ -272,15 +288,18 @@ def _mean_distance(mean: Array, std: Array) -> Array:
     return std * density + mean * jax.scipy.special.erf(ratio * math.sqrt(0.5))
 
 
-def _log_beta(alpha: Array, beta: Array) -> Array:
-    return jax.scipy.special.betaln(alpha, beta)
+def _log_at_mean(alpha: Array, beta: Array) -> Array:
+    """The log-density m^(alpha - 1) (1 - m)^(beta - 1) / B(alpha, beta) at a Beta number's mean."""
+    total = alpha + beta
+    rest = stirling_rest(alpha) + stirling_rest(beta) - stirling_rest(total)
+    logs = jnp.log(total / alpha) + jnp.log(total / beta) + jnp.log(total / (2 * math.pi))
+    return 0.5 * logs - rest
 
 
-def _mean_logs(alpha: Array, beta: Array) -> tuple[Array, Array]:
-    """E log y and E log(1 - y) of a Beta number y."""
-    total = jax.scipy.special.digamma(alpha + beta)
-    digamma = jax.scipy.special.digamma
-    return digamma(alpha) - total, digamma(beta) - total
+def _stirling_divergence(x: Array, more: Array) -> Array:
+    """What is small of log Gamma(x + more) - log Gamma(x) - more * digamma(x)."""
+    rest = stirling_rest(x + more) - stirling_rest(x) - more * stirling_slope(x)
+    return rest - 0.5 * log_rest(more / x, (x + more) / x)
 
 
 def _first(wrong: np.ndarray) -> tuple[int, ...]:

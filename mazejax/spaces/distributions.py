@@ -143,7 +143,8 @@ class MultiCategorical(Distribution):
     def log_prob(self, action: Array) -> Array:
         batch = self.logits.shape[:-1]
         index = jnp.asarray(action).reshape(*batch, len(self.nvec))
-        return self._entries().log_prob(index - self._starts(index.shape)).sum(-1)
+        log_probs = self._entries().log_prob(index - self._starts(index.shape))
+        return _at_least_lowest(log_probs.sum(-1))
 
     def entropy(self) -> Array:
         return self._entries().entropy().sum(-1)
@@ -165,12 +166,21 @@ class MultiCategorical(Distribution):
 
 
 class Bernoulli(Distribution):
-    """Independent switches, int8 [..., *shape]: 1 with probability sigmoid(logits)."""
+    """Independent switches, int8 [..., *shape]: 1 with probability sigmoid(logits).
+
+    Logits may be -inf, or finfo.min from a mask: such a switch is always 0, with entropy 0. An
+    action with a 1 there has the log-probability finfo.min.
+    """
 
     logits: Array
     """[..., *shape]."""
     event_ndim: int = static(default=1)
     """Number of axes of one action."""
+
+    @classmethod
+    def masked(cls, logits: Array, mask: Array, event_ndim: int = 1) -> "Bernoulli":
+        """Switches that stay 0 where the mask [..., *shape] is false: all, if none is true."""
+        return cls(jnp.where(mask.astype(bool), logits, _lowest(logits)), event_ndim)
 
     def sample(self, key: Key) -> Array:
         logits = wide(self.logits)
@@ -181,18 +191,18 @@ class Bernoulli(Distribution):
         return (self.logits > 0).astype(jnp.int8)
 
     def log_prob(self, action: Array) -> Array:
-        logits = wide(self.logits)
+        logits = _finite(self.logits)
         signed = jnp.where(jnp.asarray(action) > 0, logits, -logits)
-        return joint(jax.nn.log_sigmoid(signed), self.event_ndim)
+        return _at_least_lowest(joint(jax.nn.log_sigmoid(signed), self.event_ndim))
 
     def entropy(self) -> Array:
         # H = softplus(-a) + a * sigmoid(-a) with a = |logits|: no difference of large numbers.
-        size = jnp.abs(wide(self.logits))
+        size = jnp.abs(_finite(self.logits))
         return joint(jax.nn.softplus(-size) + size * jax.nn.sigmoid(-size), self.event_ndim)
 
     def kl_divergence(self, other: Self) -> Array:
         check_same_kind(self, other)
-        mine, theirs = wide(self.logits), wide(other.logits)
+        mine, theirs = _finite(self.logits), _finite(other.logits)
 
         def part(mine: Array, theirs: Array) -> Array:
             log_ratio = jax.nn.log_sigmoid(mine) - jax.nn.log_sigmoid(theirs)
@@ -215,7 +225,8 @@ class Product(Distribution):
 
     def log_prob(self, action: dict[str, PyTree]) -> Array:
         # In sorted order here and below: JAX sorts dicts, and sums must not depend on that.
-        return _total(self.parts[name].log_prob(action[name]) for name in sorted(self.parts))
+        log_probs = (self.parts[name].log_prob(action[name]) for name in sorted(self.parts))
+        return _at_least_lowest(_total(log_probs))
 
     def entropy(self) -> Array:
         return _total(self.parts[name].entropy() for name in sorted(self.parts))
@@ -260,6 +271,11 @@ def _finite(logits: Array) -> Array:
     # finfo.min instead of -inf: 0 * finfo.min is 0, where 0 * -inf is NaN.
     logits = wide(logits)
     return jnp.maximum(logits, _lowest(logits))
+
+
+def _at_least_lowest(log_prob: Array) -> Array:
+    """A joint log-probability, with finfo.min where those of impossible parts add up to -inf."""
+    return jnp.where(log_prob < _lowest(log_prob), _lowest(log_prob), log_prob)
 
 
 def _index(values: Array) -> Array:

@@ -19,7 +19,7 @@ from mazejax.spaces.distributions import (
     MultiCategorical,
     Product,
 )
-from mazejax.spaces.masks import Masks, masked_logits
+from mazejax.spaces.masks import MASKABLE, Masks, masked_logits
 from mazejax.spaces.simple import Box, Discrete, MultiBinary, MultiDiscrete
 from mazejax.types import PyTree
 
@@ -27,7 +27,7 @@ from mazejax.types import PyTree
 class DistributionFamily(Protocol):
     """A kind of distribution of one's own, for a rule of the mapper; must be hashable.
 
-    Where actions are masked, its one parameter of categories must be called "logits".
+    Where actions are masked, its one parameter of categories or bits must be called "logits".
     """
 
     def shapes(self, space: Any) -> dict[str, tuple[int, ...]]:
@@ -303,10 +303,10 @@ def _check_shapes(parameters: PyTree, wanted: dict[str, Any], where: str) -> Non
 
 
 def _masked(space: Space, parameters: dict[str, Any], masks: Masks, where: str) -> Any:
-    if isinstance(space, (Discrete, MultiDiscrete)) and "logits" not in parameters:
+    if isinstance(space, MASKABLE) and "logits" not in parameters:
         raise SpaceError(
             f"{where}: cannot be masked, for it has {sorted(parameters)} and no 'logits'; "
-            f"name the parameter of the categories so, or do not mask it"
+            f"name the parameter of its categories or bits so, or do not mask it"
         )
     logits: Any = parameters.get("logits")
     return masked_logits(space, logits, masks)

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "DictObservation": "mazejax.wrappers.structure",
         "DiscretizeActions": "mazejax.wrappers.action",
         "GIFExport": "mazejax.wrappers.record",
+        "JointObservation": "mazejax.wrappers.joint",
         "Monitoring": "mazejax.wrappers.monitor",
         "NoDictAction": "mazejax.wrappers.structure",
         "NoDictObservation": "mazejax.wrappers.structure",

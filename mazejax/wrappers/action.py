@@ -115,10 +115,11 @@ class SplitActions(ActionWrapper):
             parts = self._parts(name, own)
             if not parts or f"{name}_mask" not in obs:
                 continue
-            ends = np.cumsum(own.nvec)
+            sizes = own.nvec if isinstance(own, MultiDiscrete) else np.ones(own.shape, int)
+            ends = np.cumsum(sizes)
             mask = changed.pop(f"{name}_mask")
             for part, at in parts.items():
-                rows = [np.arange(ends[i] - own.nvec[i], ends[i]) for i in at]
+                rows = [np.arange(ends[i] - sizes[i], ends[i]) for i in at]
                 changed[f"{part}_mask"] = take(mask, np.concatenate(rows))
         return Dict(changed) if isinstance(obs, Dict) else changed
 

@@ -146,6 +146,13 @@ class Wrapper(Env):
         """The action of the next actor that stands for a recorded maze action."""
         return self.env.from_maze_action(maze_action, self.inner(state))
 
+    def around_observations(self, env: Env) -> Env:
+        """What stands for this wrapper where observations come from outside, around `env`.
+
+        It changes observations and actions as the wrapper does, of what it can know there.
+        """
+        return self.replace(env=env)
+
     @property
     def unwrapped(self) -> Env:
         """The innermost env, without its wrappers."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mazejax.base import Pytree, is_concrete
-from mazejax.envs import cutting2d, grid_maze, landmark_tour
+from mazejax.envs import breakout, cutting2d, grid_maze, landmark_tour
 from mazejax.envs.classic import acrobot, cartpole, mountain_car, pendulum, t_maze
 from mazejax.envs.maze_env import MazeEnv
 from mazejax.errors import ConfigError, did_you_mean
@@ -77,6 +77,7 @@ def _with_time_limit(make: Callable[..., MazeEnv], max_steps: int) -> Callable[.
     return make_limited
 
 
+make_breakout = _with_time_limit(breakout.make_breakout, 1000)
 make_cutting2d = _with_time_limit(cutting2d.make_cutting2d, 180)
 make_grid_maze = _with_time_limit(grid_maze.make_grid_maze, 100)
 make_landmark_tour = _with_time_limit(landmark_tour.make_landmark_tour, 100)

@@ -1,7 +1,8 @@
 """Plain data for the fields of a class: what a file holds, as the annotations want it.
 
-Lists become tuples or arrays, mappings objects of the annotated class; a wrong type is
-an error with the dotted key in front. Ranges and choices are the class's own business.
+Lists become tuples or arrays, mappings objects of the annotated class, and a text where
+there may be several a tuple of one; a wrong type is an error with the dotted key in front.
+Ranges and choices are the class's own business.
 """
 
 import dataclasses
@@ -43,7 +44,8 @@ def convert(hint: Any, value: Any, where: str, make: Make) -> Any:
                 raise ConfigError(f"{where}: expected keys and values, got {value!r}")
             return make(option, value, f"{where}.")
     base = [typing.get_origin(option) or option for option in options]
-    if tuple in base and not _takes_mapping(base, value):
+    is_text = str in base and isinstance(value, str)
+    if tuple in base and not is_text and not _takes_mapping(base, value):
         return _to_tuple(options[base.index(tuple)], value, where, make)
     return _to_scalar(base, value, where)
 
@@ -74,9 +76,12 @@ def located(message: str, where: str, names: Iterable[str]) -> str:
 
 
 def _to_tuple(hint: Any, value: Any, where: str, make: Make) -> tuple:
-    if not isinstance(value, (list, tuple)):
-        raise ConfigError(f"{where}: expected a list, got {value!r}")
     item = typing.get_args(hint)[0] if typing.get_args(hint) else Any
+    if item is str and isinstance(value, str):
+        return (value,)
+    if not isinstance(value, (list, tuple)):
+        wanted = "a text or a list of them" if item is str else "a list"
+        raise ConfigError(f"{where}: expected {wanted}, got {value!r}")
     return tuple(convert(item, element, f"{where}[{i}]", make) for i, element in enumerate(value))
 
 

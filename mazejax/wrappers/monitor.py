@@ -145,7 +145,9 @@ class ObservationVisualization(Wrapper):
 
     def validate(self) -> None:
         """Raise ConfigError for an observation that there is not, or an unknown plot."""
-        object.__setattr__(self, "observations", tuple(self.observations))
+        names = self.observations
+        names = (names,) if isinstance(names, str) else tuple(names)
+        object.__setattr__(self, "observations", names)
         known = {name for s in self.env.observation_spaces.values() for name in named(s)}
         for name in self.observations:
             if name not in known:

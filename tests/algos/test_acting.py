@@ -16,8 +16,8 @@ from mazejax.algos.ppo import PPO
 from mazejax.base import jit
 from mazejax.deployment.policy import Policy
 from mazejax.errors import ConfigError
+from mazejax.networks.mlp import MLPActorCritic, MLPPolicy
 from mazejax.networks.policy import ActorCritic
-from mazejax.networks.template import MLPActorCritic, MLPPolicy
 from mazejax.types import ActorID
 from tests.algos.noise import FLAT, MIXED, TWICE, make_noise
 
@@ -204,8 +204,11 @@ def test_an_agent_acts_alone_as_it_does_among_others_though_the_critic_sees_all(
 
 
 def test_a_central_critic_is_refused_where_no_agents_act_at_once():
-    with pytest.raises(ConfigError, match=r"network\.central_critic: no agents of .* act at once"):
+    refused = r"network\.central_critic: no agents of .* act at once"
+    with pytest.raises(ConfigError, match=rf"{refused}.*wrap the env in JointObservation"):
         PPO(GAME, network=CENTRAL)
+    with pytest.raises(ConfigError, match=f"{refused}.*leave it out"):
+        PPO(make_noise(FLAT), network=CENTRAL)
 
 
 def test_rules_for_heads_reach_the_step_keys_that_have_them():
@@ -230,7 +233,8 @@ def test_advantages_of_agents_with_networks_of_their_own_are_standardized_apart(
         for some in (steps, louder)
     ]
     if norm == "minibatch":
-        rows = [batch.weighted(r, True, algorithm.actor_critics["move"]) for r in rows]
+        networks = algorithm.actor_critics
+        rows = [batch.standardized({"move": r}, networks)["move"] for r in rows]
     calm, loud = (np.asarray(r.advantage) for r in rows)
     np.testing.assert_allclose(loud[:, 0], calm[:, 0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(loud.std(axis=0), calm.std(axis=0), rtol=0.2)

@@ -14,7 +14,7 @@ from mazejax.algos.ppo import PPO
 from mazejax.base import jit
 from mazejax.envs.probe import ActionReward, DelayedReward
 from mazejax.errors import ConfigError
-from mazejax.networks.template import MLPActorCritic
+from mazejax.networks.mlp import MLPActorCritic
 
 SMALL = {"num_envs": 4, "num_steps": 8, "network": MLPActorCritic((8,))}
 A2C_PROBE = A2C(ActionReward(), total_steps=4000, **SMALL)
@@ -71,7 +71,13 @@ def test_a2c_learns_which_action_pays():
 
 @pytest.mark.parametrize(
     ("schedule", "shares"),
-    [("constant", [1, 1, 1]), ("linear", [1, 0.5, 0]), ("cosine", [1, 0.5, 0])],
+    [
+        ("constant", [1, 1, 1]),
+        ("linear", [1, 0.5, 0]),
+        ("cosine", [1, 0.5, 0]),
+        ([[0, 0], [0.25, 1], [0.75, 0.5]], [0, 0.75, 0.5]),
+    ],
+    ids=["constant", "linear", "cosine", "points"],
 )
 def test_schedules_run_from_one_to_what_they_say(schedule, shares):
     ppo = PPO_PROBE.replace(
@@ -94,11 +100,22 @@ def test_advantages_may_be_standardized_over_the_whole_batch():
     np.testing.assert_allclose(advantage, (plain - plain.mean()) / plain.std(), atol=1e-4)
 
 
+def test_gradients_may_be_left_as_they_are():
+    gradient, free = {"w": jnp.array([30.0, 40.0])}, PPO_PROBE.replace(max_grad_norm=None)
+    for ppo, seen in ((PPO_PROBE, [0.3, 0.4]), (free, [30.0, 40.0])):
+        optimizer = ppo.make_optimizer()
+        _, after = optimizer.update(gradient, optimizer.init(gradient))
+        np.testing.assert_allclose(after[1].mu["w"], 0.1 * np.array(seen), rtol=1e-5)
+
+
 def test_a_target_kl_ends_learning_from_the_rollout():
     ppo = PPO_PROBE.replace(target_kl=1e-12, learning_rate=0.05)
     state = start(ppo, random.key(0))
     collected, rollout, _ = collect(ppo, state)
-    new, _ = learn(ppo, state.replace(collect=collected), rollout)
+    new, metrics = learn(ppo, state.replace(collect=collected), rollout)
+    # The second one ends the learning: it is judged and not learned from.
+    assert metrics["optimizer/minibatches"].mean == 1
+    assert metrics["loss/total"].count == metrics["policy/approx_kl"].count == 2
 
     @jax.jit
     def first_minibatch(state, rollout):

@@ -1,11 +1,13 @@
 """What all learners share: counting, streams of keys, evaluation, and errors of one line."""
 
+import gymnasium
+import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mazejax import random
+from mazejax import HostVectorEnv, random
 from mazejax.algos import base, metrics
 from mazejax.algos.base import Algorithm, Counter, TrainState
 from mazejax.algos.collect import Acted, Episodes
@@ -13,9 +15,15 @@ from mazejax.algos.ppo import PPO
 from mazejax.base import static
 from mazejax.envs.probe import ConstantReward, ExpensiveReset
 from mazejax.errors import ConfigError
+from mazejax.networks.mlp import MLPPolicy
 from mazejax.types import SINGLE_ACTOR
 
 ENV = ExpensiveReset(iterations=1, longest=8)
+HOST_ENVS = HostVectorEnv.make("CartPole-v1", 1)
+
+
+class OwnGame(gymnasium.Env):
+    """A user's own."""
 
 
 class Nothing(Algorithm):
@@ -188,6 +196,32 @@ def test_evaluation_draws_from_its_own_key_and_not_from_that_of_training():
     ("fields", "message"),
     [
         ({"env": 3}, "env: expected an Env, got int"),
+        (
+            {"env": "CartPole-v1"},
+            "env: expected an Env, got str; write mazejax.make('CartPole-v1')",
+        ),
+        (
+            {"env": ConstantReward},
+            "env: expected an Env, got the class ConstantReward; make one, ConstantReward(...)",
+        ),
+        (
+            {"env": gymnasium.make("CartPole-v1")},
+            "env: expected an Env, got TimeLimit of Gymnasium, which cannot be compiled; step it "
+            "on the host with mazejax.HostVectorEnv, see docs/learners.md",
+        ),
+        (
+            {"env": OwnGame()},
+            "env: expected an Env, got OwnGame of Gymnasium, which cannot be compiled",
+        ),
+        (
+            {"env": gymnax.make("Catch-bsuite")[0]},
+            "env: expected an Env, got Catch of gymnax; write mazejax.make('gymnax/Catch-bsuite')",
+        ),
+        (
+            {"env": HOST_ENVS},
+            "env: expected an Env, got HostVectorEnv; give its spec, and train with "
+            "mazejax.train_on_host",
+        ),
         ({"total_steps": 0}, "total_steps: must be a positive integer, got 0"),
         ({"num_envs": -1}, "num_envs: must be a positive integer, got -1"),
         ({"num_envs": 2.0}, "num_envs: must be a positive integer, got 2.0"),
@@ -203,6 +237,11 @@ def test_evaluation_draws_from_its_own_key_and_not_from_that_of_training():
         ({"gamma": 1.01}, "gamma: must be finite and in [0, 1], got 1.01"),
         ({"gae_lambda": -0.1}, "gae_lambda: must be finite and in [0, 1], got -0.1"),
         ({"gamma": "often"}, "gamma: must be a number, got 'often'"),
+        ({"gamma": np.bool_(True)}, "gamma: must be a number, got np.True_"),
+        ({"gamma": np.complex64(0.5)}, "gamma: must be a number, got np.complex64(0.5+0j)"),
+        ({"value_clip": np.bool_(True)}, "value_clip: must be a number, got np.True_"),
+        ({"lr": 3e-4}, "PPO has no field 'lr'; known names: "),
+        ({"learning_rat": 3e-4}, "PPO has no field 'learning_rat'; did you mean 'learning_rate'?"),
         ({"ent_coef": -1e-9}, "ent_coef: must be finite and in [0, inf], got -1e-09"),
         ({"ent_coef": np.array([0.1, np.nan])}, "ent_coef: must be finite"),
         ({"value_clip": "0.1"}, "value_clip: must be a number, got '0.1'"),
@@ -210,8 +249,29 @@ def test_evaluation_draws_from_its_own_key_and_not_from_that_of_training():
         ({"value_clip": 0}, "value_clip: must be finite and in (0, inf], got 0"),
         ({"auto_reset": "alwys"}, "auto_reset: unknown 'alwys'; did you mean 'always'?"),
         ({"network": 3}, "network: expected a template such as MLPActorCritic(), got int"),
+        (
+            {"network": MLPPolicy},
+            "network: expected a template, got the class MLPPolicy; write MLPPolicy()",
+        ),
         ({"critic": "stp"}, "critic: unknown 'stp'; did you mean 'step'?"),
-        ({"learning_rate_schedule": None}, "learning_rate_schedule: unknown None; "),
+        (
+            {"learning_rate_schedule": None},
+            "learning_rate_schedule: expected one of constant, linear, cosine, or points such as",
+        ),
+        (
+            {"ent_coef_schedule": [[0, 1], [0, 0.5]]},
+            "ent_coef_schedule: shares of the training must rise from 0 to 1, got [0.0, 0.0]",
+        ),
+        (
+            {"ent_coef_schedule": [[0, 1], [1, -0.5]]},
+            "ent_coef_schedule: what is left must be finite and at least 0, got ",
+        ),
+        ({"ent_coef_schedule": [1, 2]}, "ent_coef_schedule: expected one of constant, linear"),
+        (
+            {"network": MLPPolicy()},
+            "network: MLPPolicy gives no values for '0', from which PPO learns; choose one with a "
+            "critic, such as MLPActorCritic()",
+        ),
         (
             {"learning_rate_schedule": "linaer"},
             "learning_rate_schedule: unknown 'linaer'; did you mean 'linear'?",

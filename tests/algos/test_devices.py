@@ -20,7 +20,7 @@ import math, re
 import jax, jax.numpy as jnp, numpy as np
 import mazejax
 from mazejax import random
-from mazejax.networks.template import MLPActorCritic, MLPPolicy
+from mazejax.networks.mlp import MLPActorCritic, MLPPolicy
 
 SMALL = dict(env=mazejax.make("CartPole-v1"), num_envs=32, num_steps=8, total_steps=32 * 8 * 4)
 
@@ -51,6 +51,17 @@ for _ in range(3):
     assert int(metrics_spread["optimizer/grad_norm"].count) == 8
 assert tuple(spread.collect.obs.sharding.spec) == ("devices",)
 print("updates agree")
+
+# A device on which few are active counts for as much as they are.
+(_, alone, update), (_, spread, update_spread) = both(
+    mazejax.A2C, env=mazejax.make("TicTacToe-v0"), num_envs=8, num_steps=6,
+    total_steps=8 * 6 * 2, network=MLPActorCritic((8,)), statistics="none",
+)
+for _ in range(2):
+    (alone, metrics), (spread, metrics_spread) = update(alone), update_spread(spread)
+    close(metrics_spread["loss/policy"].mean, metrics["loss/policy"].mean, rtol=1e-4, atol=1e-6)
+    close(spread.variables, alone.variables, rtol=2e-4, atol=2e-5)
+print("inactive agents agree")
 
 # The first rollout has the same bits.
 first = [jax.jit(a.collect)(a.init(random.key(5)))[1] for a in (one, eight)]
@@ -154,7 +165,7 @@ if {count} > 1:
     jax.distributed.initialize("localhost:{port}", {count}, {index})
 import hashlib, numpy as np, mazejax
 from mazejax import random
-from mazejax.networks.template import MLPActorCritic
+from mazejax.networks.mlp import MLPActorCritic
 
 assert jax.device_count() == 2
 ppo = mazejax.PPO(env=mazejax.make("CartPole-v1"), num_envs=8, num_steps=8, num_minibatches=2,
@@ -181,6 +192,7 @@ def test_eight_devices_learn_what_one_does_with_one_message_a_minibatch():
     (out,) = finished(child(PRELUDE.format(devices=8) + LEARNERS))
     assert out.split("\n")[:-1] == [
         "updates agree",
+        "inactive agents agree",
         "rollouts agree",
         "weights agree",
         "one message",
@@ -221,6 +233,8 @@ def test_what_does_not_divide_or_exist_is_refused_before_anything_compiles():
         PPO(**{**sizes, "num_minibatches": 8}, num_devices=12)
     with pytest.raises(ConfigError, match="num_devices: population_size = 6 does not divide"):
         ES(env=ConstantReward(), population_size=6, num_devices=4)
+    with pytest.raises(ConfigError, match=r"even on each of num_devices = 8.*got 8; try 16$"):
+        ES(env=ConstantReward(), population_size=8, num_devices=8)
     with pytest.raises(ConfigError, match="num_devices: must be a positive integer, got 0"):
         PPO(**sizes, num_devices=0)
     with pytest.raises(ConfigError, match="axis_name: is for a shard_map of one's own"):

@@ -23,7 +23,7 @@ from mazejax.envs.probe import ActionReward, ConstantReward, EndlessReward
 from mazejax.envs.reset_params import ResetParams, SuccessGatedCurriculum
 from mazejax.envs.vector import VectorEnv
 from mazejax.errors import ConfigError, EnvError
-from mazejax.networks.template import MLPPolicy
+from mazejax.networks.mlp import MLPPolicy
 from mazejax.runners.run_context import RunContext
 from mazejax.spaces import Box, Discrete
 from mazejax.types import ActorID
@@ -341,13 +341,15 @@ def test_a_reward_that_is_not_finite_stops_the_run(tmp_path):
         ({"population_size": 5}, r"population_size: must be even.*got 5; try 4 or 6"),
         ({"population_size": 1}, r"population_size: must be even.*got 1; try 2"),
         ({"population_size": 0}, r"population_size: must be a positive integer, got 0"),
+        ({"num_envs": 4}, r"ES\.num_envs: follows from other fields; set those instead"),
+        ({"network": MLPPolicy}, r"network: .* got the class MLPPolicy; write MLPPolicy\(\)"),
         ({"population_size": "8"}, r"population_size: must be a positive integer"),
         ({"episodes_per_member": 0}, r"episodes_per_member: must be a positive integer"),
         ({"max_steps": 0}, r"max_steps: must be a positive integer"),
         ({"noise_stddev": 0.0}, r"noise_stddev: must be finite and in \(0"),
         ({"learning_rate": -1.0}, r"learning_rate"),
         ({"weight_decay": -0.1}, r"weight_decay"),
-        ({"momentum": 1.5}, r"momentum"),
+        ({"momentum": 1.0}, r"momentum: must be finite and in \[0, 1\), got 1.0"),
         ({"optimizer": "adm"}, r"optimizer: unknown 'adm'; did you mean 'adam'"),
         ({"network": 3}, r"network: expected a template"),
         ({"reset_params": CURRICULUM}, r"reset_params: SuccessGatedCurriculum remembers"),

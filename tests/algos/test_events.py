@@ -13,7 +13,7 @@ from mazejax.algos.metrics import merge_rows
 from mazejax.envs.cutting2d.events import CuttingEvents, InventoryEvents
 from mazejax.errors import ConfigError
 from mazejax.events.report import merge_summaries, report
-from mazejax.networks.template import MLPActorCritic
+from mazejax.networks.mlp import MLPActorCritic
 from mazejax.runners.evaluation import evaluate
 from mazejax.runners.event_playing import trained_policy
 from mazejax.runners.event_recording import record_events

@@ -23,9 +23,9 @@ from mazejax.algos.ppo import PPO
 from mazejax.envs.base import Env
 from mazejax.envs.probe import ConstantReward, ObservationActionReward
 from mazejax.envs.vector import VectorEnv
+from mazejax.networks.mlp import MLPActorCritic, MLPPolicy
 from mazejax.networks.normalization import CLIP
 from mazejax.networks.policy import STATISTICS, AgentActorCritics, weights
-from mazejax.networks.template import MLPActorCritic, MLPPolicy
 from mazejax.runners import checkpoint
 from mazejax.runners.run_context import RunContext
 from mazejax.spaces.simple import Box

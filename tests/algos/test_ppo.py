@@ -24,7 +24,7 @@ from mazejax.envs.probe import (
     WildReset,
 )
 from mazejax.errors import ConfigError
-from mazejax.networks.template import MLPActorCritic
+from mazejax.networks.mlp import MLPActorCritic
 from mazejax.spaces.composite import Dict
 from mazejax.spaces.simple import Box, Discrete, MultiBinary, MultiDiscrete
 from mazejax.types import Rollout, Transition

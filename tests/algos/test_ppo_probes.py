@@ -26,7 +26,7 @@ from mazejax.envs.probe import (
     RampReward,
     WildReset,
 )
-from mazejax.networks.template import MLPActorCritic
+from mazejax.networks.mlp import MLPActorCritic
 from mazejax.spaces.simple import Box
 from mazejax.types import Array
 from mazejax.wrappers.time import TimeLimit

@@ -21,7 +21,7 @@ from mazejax.envs.base import flag
 from mazejax.envs.conversion import ActionConversion, ObservationConversion
 from mazejax.envs.core import CoreEnv, CoreReset, CoreStep
 from mazejax.envs.maze_env import MazeEnv
-from mazejax.networks.template import MLPActorCritic
+from mazejax.networks.mlp import MLPActorCritic
 from mazejax.spaces import Box, Dict, Discrete
 from mazejax.types import ActorID
 from mazejax.wrappers.time import TimeLimit

@@ -25,8 +25,9 @@ from mazejax.deployment.policy import Policy
 from mazejax.envs.base import select
 from mazejax.envs.vector import VectorEnv
 from mazejax.errors import ConfigError, FileError
+from mazejax.networks.mlp import MLPActorCritic, MLPPolicy
+from mazejax.networks.per_step_key import PerStepKey
 from mazejax.networks.policy import AgentActorCritics
-from mazejax.networks.template import MLPActorCritic, MLPPolicy
 from mazejax.runners import checkpoint
 from mazejax.runners.rollout import episode_states
 from mazejax.types import ActorID
@@ -54,6 +55,11 @@ CASES = {
         network=LSTM,
         network_per="actor",
         normalize_obs=True,
+        **SIZES,
+    ),
+    "some remember": PPO(
+        make_noise(MIXED, sleepy=True),
+        network=PerStepKey({"plan": GRU, "move": MLPActorCritic((4,)), "check": LSTM}),
         **SIZES,
     ),
     "acts twice": PPO(make_noise(TWICE), network=GRU, network_per="actor", **SIZES),

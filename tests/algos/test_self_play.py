@@ -8,7 +8,7 @@ import mazejax
 from mazejax import random
 from mazejax.envs import episode
 from mazejax.envs.board_games import MinimaxPolicy, RandomPolicy, Versus, make_tic_tac_toe
-from mazejax.networks.template import MLPActorCritic
+from mazejax.networks.mlp import MLPActorCritic
 
 GAMES = 1000
 ENV = make_tic_tac_toe()

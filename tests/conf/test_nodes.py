@@ -101,6 +101,31 @@ def test_settings_of_a_block_may_be_given_at_once():
     assert builder.observation_modalities == {"observation": "feature"}
 
 
+@pytest.mark.parametrize("value", ["latent", "[latent]", "'latent'"])
+def test_a_single_text_will_do_for_a_list_of_texts(value):
+    config = composed(
+        "algorithm/network=perception", f"algorithm.network.shared_embedding_keys={value}"
+    )
+    network = from_config(PPO, config["algorithm"], env=ENV).network
+    assert network == PerceptionActorCritic(shared_embedding_keys="latent")
+    assert to_config(network)["shared_embedding_keys"] == ["latent"]
+
+
+@pytest.mark.parametrize(
+    "value, said",
+    [
+        ("3", "expected a text or a list of them, got 3"),
+        ("[latent,3]", r"\[1\]: expected a text, got 3"),
+        ("null", "must not be null"),
+    ],
+)
+def test_what_is_no_text_nor_a_list_of_texts_is_refused_with_its_key(value, said):
+    key = "algorithm.network.shared_embedding_keys"
+    config = composed("algorithm/network=perception", f"{key}={value}")
+    with pytest.raises(ConfigError, match=f"^{key}.*{said}"):
+        from_config(PPO, config["algorithm"], "algorithm.", env=ENV)
+
+
 def test_every_template_is_a_choice_and_learners_keep_their_own_default():
     for name in registry.networks.names():
         config = composed(f"algorithm/network={name}")

@@ -8,8 +8,8 @@ import pytest
 from mazejax import random
 from mazejax.deployment.policy import Policy
 from mazejax.errors import ConfigError, SpaceError
+from mazejax.networks.mlp import MLPActorCritic
 from mazejax.networks.policy import AgentActorCritics
-from mazejax.networks.template import MLPActorCritic
 from mazejax.spaces import Box, Dict, Discrete
 
 SPACES = {

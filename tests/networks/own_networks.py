@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mazejax.networks import GRU, InferenceBlock, for_spaces
-from mazejax.networks.blocks import DenseBlock, LinearOutputBlock
+from mazejax.networks.blocks import Block, DenseBlock, LinearOutputBlock
 
 
 class Policy(nn.Module):
@@ -73,3 +73,52 @@ def make_nothing(observation_space, action_space):
 
 def unmarked(observation_space, action_space):
     return Policy()
+
+
+class Standardized(nn.Module):
+    """Logits of what a batch normalization makes of the observation."""
+
+    running: bool = True
+
+    @nn.compact
+    def __call__(self, inputs):
+        x = nn.BatchNorm(use_running_average=self.running, name="norm")(inputs["observation"])
+        return {"action": nn.Dense(2, name="logits")(x)}
+
+
+class Noisy(nn.Module):
+    """Logits of a part of the observation, drawn at every step."""
+
+    @nn.compact
+    def __call__(self, inputs):
+        x = nn.Dropout(0.5, deterministic=False)(inputs["observation"])
+        return {"action": nn.Dense(2)(x)}
+
+
+class Hiding(nn.Module):
+    """Logits, and other arrays under the keys of observations, or the observations as they are."""
+
+    key: str = "observation"
+    factor: float | None = 0.0
+
+    @nn.compact
+    def __call__(self, inputs):
+        x = inputs["observation"]
+        same = self.factor is None
+        return {"action": nn.Dense(2)(x), self.key: x if same else self.factor * x}
+
+
+class HidingAndRemembering(Remembering):
+    """The same with a memory."""
+
+    def __call__(self, inputs, carry, begins):
+        given, carry = super().__call__(inputs, carry, begins)
+        return {"logits": given["logits"], "observation": 0.0 * inputs["observation"]}, carry
+
+
+class NormBlock(Block):
+    """A batch normalization within a block of one's own."""
+
+    @nn.compact
+    def forward(self, x):
+        return nn.Dense(2)(nn.BatchNorm(use_running_average=False, name="norm")(x))

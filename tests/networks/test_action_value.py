@@ -22,6 +22,12 @@ ACTIONS = {
 }
 
 
+def shapes_of(critic, space):
+    """Of variables and of one observation."""
+    key = random.key(0)
+    return jax.eval_shape(critic.init, key), jax.eval_shape(space.sample, key)
+
+
 def sample(space, batch=(5,)):
     keys = jax.random.split(random.key(3), batch)
     draw = space.sample
@@ -81,5 +87,26 @@ def test_what_cannot_be_judged_is_refused():
         critic.of_all_actions({}, sample(OBSERVATION))
     with pytest.raises(ConfigError, match="observation 'action': the action goes by this name"):
         PerceptionActionValue().build(Dict({"action": Discrete(2)}), ACTIONS["Box"])
-    with pytest.raises(ConfigError, match="num_critics: must be positive, got 0"):
-        PerceptionActionValue(num_critics=0)
+    with pytest.raises(ConfigError, match=r"observation 'value': a head gives .* rename the obser"):
+        PerceptionActionValue().build(Dict({"value": Discrete(2)}), ACTIONS["Box"])
+    with pytest.raises(ConfigError, match="builder: expected a ConcatModelBuilder, got 3"):
+        PerceptionActionValue(3)
+
+
+@pytest.mark.parametrize("number", [0, 2.0, "2", True, None])
+def test_other_than_a_positive_number_of_critics_is_refused(number):
+    with pytest.raises(
+        ConfigError, match=f"num_critics: must be a positive integer, got {number!r}"
+    ):
+        PerceptionActionValue(num_critics=number)
+
+
+def test_actions_and_observations_may_share_names_of_blocks():
+    space = Dict({"head_gear": Box(-1.0, 1.0, (6, 6, 1)), "kind": Discrete(3)})
+    action = Dict({"gear": Discrete(3), "gear.low": Discrete(2)})
+    critic = PerceptionActionValue(SMALL).build(space, action)
+    blocks = dict(critic.module.blocks)
+    assert {"head_gear", "head_gear_", "head_gear_low"} <= {*blocks}
+    assert blocks["head_gear"].out_keys == ("head_gear_image",)
+    values = jax.eval_shape(lambda v, obs: critic.of_all_actions(v, obs), *shapes_of(critic, space))
+    assert {name: v.shape for name, v in values.items()} == {"gear": (2, 3), "gear.low": (2, 2)}

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mazejax.errors import ConfigError
 from mazejax.networks.observations import arrays_by_key, input_shapes
 from mazejax.spaces.composite import Dict
 from mazejax.spaces.simple import Box, Discrete, MultiBinary, MultiDiscrete
@@ -64,6 +65,27 @@ def test_bounds_of_every_pixel_are_scaled_by_themselves():
     space = Box(low, high, dtype="uint8")
     scaled = arrays_by_key(space, Discrete(2), jnp.array([[255, 15, 7]], jnp.uint8))
     np.testing.assert_allclose(scaled["observation"], [[1.0, 0.5, 0.0]])
+
+
+@pytest.mark.parametrize("of_type", ["uint8", "int16", "int32", "uint32"])
+def test_bytes_are_scaled_whatever_whole_numbers_they_come_as(of_type):
+    scaled = arrays_by_key(Box(0, 255, (2,), "uint8"), Discrete(2), jnp.array([51, 255], of_type))
+    np.testing.assert_allclose(scaled["observation"], [0.2, 1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "space, named",
+    [
+        (Dict({"a": Dict({"b": Discrete(2)}), "a/b": Discrete(3)}), "'a' and under 'a/b'"),
+        (
+            Dict({"o": Dict({"a": Dict({"b": Discrete(2)}), "a/b": Discrete(3)})}),
+            "'o/a' and under 'o/a/b'",
+        ),
+    ],
+)
+def test_two_observations_of_one_key_are_refused(space, named):
+    with pytest.raises(ConfigError, match=f"what stands under {named} would both have this key"):
+        input_shapes(space, Discrete(2))
 
 
 def test_what_was_normalized_is_not_scaled_again():

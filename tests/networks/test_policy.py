@@ -10,8 +10,8 @@ import pytest
 from mazejax import random
 from mazejax.base import jit
 from mazejax.errors import ConfigError, SpaceError
+from mazejax.networks.mlp import MLPActorCritic
 from mazejax.networks.policy import STATISTICS, AgentActorCritics, weights
-from mazejax.networks.template import MLPActorCritic
 from mazejax.spaces.composite import Dict
 from mazejax.spaces.simple import Box, Discrete, MultiBinary, MultiDiscrete
 

@@ -105,6 +105,34 @@ def test_gradients_are_those_that_jax_finds_through_single_steps(name):
     np.testing.assert_allclose(along, square, rtol=1e-5)
 
 
+@both
+def test_second_derivatives_are_those_that_jax_finds_through_single_steps(name):
+    x, carry, begins = sequence(name, seed=5, steps=3)
+    along = jax.tree.map(jnp.cos, (variables_of(name), x))
+
+    def second(apply):
+        def slope(variables, x):
+            def total(variables, x):
+                out, last = apply(variables, x, carry, begins)
+                return jnp.sin(out).sum() + sum((z**2).sum() for z in jax.tree.leaves(last))
+
+            return jax.grad(total, argnums=(0, 1))(variables, x)
+
+        def along_slope(*at):
+            return sum(
+                jnp.vdot(a, b)
+                for a, b in zip(*map(jax.tree.leaves, (slope(*at), along)), strict=True)
+            )
+
+        at = (variables_of(name), x)
+        return jax.jit(lambda: (jax.jvp(slope, at, along)[1], jax.grad(along_slope, (0, 1))(*at)))()
+
+    forward, backward = second(LAYERS[name].apply)
+    for wanted in second(functools.partial(one_at_a_time, LAYERS[name].apply)):
+        close(forward, wanted, 1e-4)
+        close(backward, wanted, 1e-4)
+
+
 # --- episodes -------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from mazejax import random
 from mazejax.algos.ppo import PPO
 from mazejax.conf import compose
 from mazejax.errors import ConfigError
-from mazejax.networks.template import MLPActorCritic, MLPPolicy
+from mazejax.networks.mlp import MLPActorCritic, MLPPolicy
 from mazejax.runners.config import from_config, to_config
 from mazejax.spaces.base import Space
 from mazejax.spaces.composite import Dict
@@ -162,7 +162,8 @@ def test_a_torso_cannot_be_shared_with_a_critic_that_sees_more():
     with pytest.raises(ConfigError) as error:
         MLPActorCritic(share_torso=True, central_critic=True)
     assert str(error.value) == (
-        "central_critic: sees more than the policy, so they cannot share_torso; set one of the two"
+        "central_critic: the critic sees more than the policy, so they cannot share_torso; set one "
+        "of the two"
     )
 
 

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import pytest
 
 from mazejax.errors import ConfigError, FileError
-from mazejax.networks import MLPActorCritic, PerceptionActorCritic
+from mazejax.networks import ConcatModelBuilder, MLPActorCritic, PerceptionActorCritic
 from mazejax.networks.blocks import Block, DenseBlock, LinearOutputBlock
 from mazejax.networks.inference import InferenceBlock
 from mazejax.rendering.diagrams import Box, Curve, text_width
 from mazejax.rendering.network_graph import InferenceGraph, network_graphs
+from mazejax.spaces.composite import Dict
 from mazejax.spaces.simple import Box as BoxSpace
 from mazejax.spaces.simple import Discrete
 
@@ -230,25 +231,49 @@ def test_shapes_that_do_not_fit_are_refused_at_once(make, said):
         make()
 
 
-@pytest.mark.parametrize(
-    "fields, names",
-    [
-        ({}, ["policy", "critic"]),
-        ({"shared_embedding_keys": "latent"}, ["policy", "critic"]),
-        (
-            {"recurrence": "gru"},
-            ["policy", "policy after its memory", "critic", "critic after its memory"],
-        ),
-    ],
-)
-def test_a_network_of_blocks_shows_all_of_its_weights(fields, names):
-    network = PerceptionActorCritic(**fields).build(BoxSpace(-1.0, 1.0, (3,)), Discrete(2))
+@pytest.mark.parametrize("recurrence", ["none", "lstm", "gru"])
+@pytest.mark.parametrize("shared", [(), "latent", "observation_feature"])
+def test_a_network_of_blocks_shows_all_of_its_weights(recurrence, shared):
+    builder = ConcatModelBuilder(modalities={"feature": {"block": "DenseBlock", "hidden": [5]}})
+    template = PerceptionActorCritic(builder, recurrence, 4, shared_embedding_keys=shared)
+    network = template.build(BoxSpace(-1.0, 1.0, (3,)), Discrete(2))
     graphs = network_graphs(network)
-    assert [*graphs] == names
-    counted = sum(graph.num_parameters for graph in graphs.values())
-    # A cell is between two graphs and in none of them.
-    cells = 2 * (3 * 64 * 64 * 2 + 4 * 64) if "recurrence" in fields else 0
-    assert counted + cells == network.num_parameters()
+    assert [*graphs] == ["policy", "critic"]
+    assert sum(graph.num_parameters for graph in graphs.values()) == network.num_parameters()
+
+
+def rows(graph):
+    """Of the table, the words of each row by its first."""
+    return {line.split()[0]: line.split() for line in str(graph).splitlines() if line}
+
+
+def test_a_memory_is_a_block_between_hidden_and_latent():
+    template = PerceptionActorCritic(recurrence="gru", memory_size=4)
+    graphs = network_graphs(template.build(BoxSpace(-1.0, 1.0, (3,)), Discrete(2)))
+    count = 64 * 12 + 4 * 12 + 12 + 4  # kernels, biases, and that of the candidate's own product
+    for name in ("policy", "critic"):
+        assert rows(graphs[name])["memory"] == [
+            "memory",
+            "GRU",
+            "hidden",
+            "[64]",
+            "latent",
+            "[4]",
+            str(count),
+        ]
+        svg = graphs[name].to_svg()
+        assert all(f">{text}</text>" in svg for text in ("memory", "GRU", f"{count} parameters"))
+        assert all(f">{text}</text>" in svg for text in ("hidden [64]", "latent [4]"))
+
+
+def test_an_observation_may_be_called_memory_too():
+    space = Dict({"memory": BoxSpace(-1.0, 1.0, (3, 2))})
+    builder = ConcatModelBuilder(modalities={"feature": {"block": "DenseBlock"}})
+    network = PerceptionActorCritic(builder, recurrence="lstm").build(space, Discrete(2))
+    graphs = network_graphs(network)
+    table = rows(graphs["policy"])
+    assert table["memory"][1] == "DenseBlock" and table["memory_"][1] == "LSTM"
+    assert sum(graph.num_parameters for graph in graphs.values()) == network.num_parameters()
 
 
 def test_a_network_without_blocks_has_no_graph():

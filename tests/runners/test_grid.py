@@ -9,7 +9,7 @@ from mazejax.algos.es import ES
 from mazejax.algos.ppo import PPO
 from mazejax.envs.probe import ConstantReward, WildReset
 from mazejax.errors import ConfigError
-from mazejax.networks.template import MLPActorCritic
+from mazejax.networks.mlp import MLPActorCritic
 from mazejax.runners.grid import expand, format_value
 
 CARTPOLE = mazejax.make("CartPole-v1")
@@ -113,6 +113,13 @@ def test_what_a_grid_may_not_say_is_one_sentence(grid, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+def test_numbers_of_float32_are_those_that_were_written():
+    rates = np.array([1e-3, 3e-4], np.float32)
+    found = expand(ALGORITHM, {"learning_rate": rates})
+    assert list(map(str, found)) == ["learning_rate=0.001", "learning_rate=0.0003"]
+    assert [np.float32(one.algorithm.learning_rate) for one in found] == rates.tolist()
+
+
 def test_a_field_that_follows_from_others_is_not_varied():
     with pytest.raises(ConfigError, match="num_envs: follows from other fields"):
         expand(ES(CARTPOLE), {"num_envs": [4]})
@@ -120,7 +127,19 @@ def test_a_field_that_follows_from_others_is_not_varied():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.001, "0.001"), (1e-6, "1e-06"), (1 / 3, repr(1 / 3)), (3.0, "3"), ((8, 8), "(8, 8)")],
+    [
+        (0.001, "0.001"),
+        (1e-6, "1e-06"),
+        (1 / 3, repr(1 / 3)),
+        (3.0, "3"),
+        ((8, 8), "(8, 8)"),
+        (np.float32(1e-3), "0.001"),
+        (jnp.float32(1 / 3), "0.33333334"),
+        (np.float16(0.1), "0.1"),
+        (np.float64(1 / 3), repr(1 / 3)),
+        (np.int32(7), "7"),
+        (np.float32("inf"), "inf"),
+    ],
 )
 def test_values_are_short_but_never_lose_digits(value, text):
     assert format_value(value) == text

@@ -21,7 +21,7 @@ from mazejax.envs.base import Env, StateStep, flag
 from mazejax.envs.bridges.gymnasium import HostVectorEnv
 from mazejax.envs.vector import VectorEnv
 from mazejax.errors import ConfigError, EnvError
-from mazejax.networks.template import MLPActorCritic
+from mazejax.networks.mlp import MLPActorCritic
 from mazejax.runners.host import HostCollector, evaluate_on_host, train_on_host
 from mazejax.spaces.composite import Dict
 from mazejax.spaces.convert import to_gymnasium

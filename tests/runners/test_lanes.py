@@ -13,7 +13,7 @@ from mazejax import random
 from mazejax.algos.a2c import A2C
 from mazejax.algos.es import ES, MLPPolicy
 from mazejax.algos.ppo import PPO
-from mazejax.networks.template import MLPActorCritic
+from mazejax.networks.mlp import MLPActorCritic
 from mazejax.runners import lanes
 from mazejax.runners.lanes import chunk_size, compile_lanes, peak_bytes
 from tests.runners.tiny import child

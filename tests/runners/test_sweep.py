@@ -12,7 +12,7 @@ from mazejax.algos.es import ES, MLPPolicy
 from mazejax.algos.ppo import PPO
 from mazejax.envs.probe import ConstantReward, EndlessReward, WildReset
 from mazejax.errors import ConfigError, FileError
-from mazejax.networks.template import MLPActorCritic
+from mazejax.networks.mlp import MLPActorCritic
 from mazejax.runners import sweep as sweeping
 from mazejax.runners.grid import expand
 from mazejax.runners.lanes import Lane

@@ -149,6 +149,59 @@ def test_the_entropy_of_betas_is_that_of_scipy():
     np.testing.assert_allclose(measured(d, d, d.mode())[1], want, rtol=1e-5, atol=1e-4)
 
 
+def concentrated(center):
+    """Betas [256] with concentrations around the center, others near them, and their draws."""
+    rng = np.random.default_rng(int(center))
+    alpha, beta, *near = center ** rng.uniform(0.9, 1.1, (4, 256))
+    alpha, beta = np.float32(alpha), np.float32(beta)
+    other = np.float32([alpha * (1 + near[0] / center / 100), beta * (1 - near[1] / center / 100)])
+    action = np.float32(2 * rng.beta(np.float64(alpha), np.float64(beta)) - 1)
+    return Beta(alpha, beta, UNIT), Beta(*other, UNIT), action.clip(-0.999, 0.999)
+
+
+def kl_of_betas(mine, other):
+    a, b, c, d = map(np.float64, (mine.alpha, mine.beta, other.alpha, other.beta))
+    logs = scipy.special.betaln(c, d) - scipy.special.betaln(a, b)
+    means = (a - c) * scipy.special.digamma(a) + (b - d) * scipy.special.digamma(b)
+    return logs + means + (c - a + d - b) * scipy.special.digamma(a + b)
+
+
+@pytest.mark.parametrize(
+    ("center", "tolerance"), [(1.5, 1e-6), (10, 3e-6), (100, 1e-5), (1e3, 2e-5), (1e4, 1e-4)]
+)
+def test_betas_keep_their_digits_however_concentrated_they_are(center, tolerance):
+    d, other, action = concentrated(center)
+    log_prob, entropy, to_itself, divergence = measured(d, other, action)
+    want = log_density(d, np.float64(action))
+    np.testing.assert_allclose(log_prob, want, rtol=1e-6, atol=tolerance)
+    alpha, beta = np.float64(d.alpha), np.float64(d.beta)
+    want = scipy.stats.beta.entropy(alpha, beta) + np.log(2)
+    np.testing.assert_allclose(entropy, want, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(divergence, kl_of_betas(d, other), rtol=1e-5, atol=1e-6)
+    assert (to_itself == 0).all()
+
+
+@pytest.mark.parametrize("center", [1.5, 100, 1e4])
+def test_gradients_of_concentrated_betas_are_those_of_scipy(center):
+    d, _, action = concentrated(center)
+    alpha, beta, y = np.float64(d.alpha), np.float64(d.beta), (np.float64(action) + 1) / 2
+    found = jax.jit(jax.grad(lambda d: d.log_prob(action).sum()))(d)
+    total = scipy.special.digamma(alpha + beta)
+    want = [np.log(y) - scipy.special.digamma(alpha), np.log1p(-y) - scipy.special.digamma(beta)]
+    np.testing.assert_allclose(found.alpha, want[0] + total, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.beta, want[1] + total, rtol=1e-5, atol=1e-6)
+    found = jax.jit(jax.grad(lambda d: d.entropy().sum()))(d)
+    want = (alpha + beta - 2) * scipy.special.polygamma(1, alpha + beta)
+    want -= (alpha - 1) * scipy.special.polygamma(1, alpha)
+    np.testing.assert_allclose(found.alpha, want, rtol=1e-5, atol=1e-6)
+
+
+def test_the_flat_beta_has_the_density_and_entropy_of_all_being_equally_likely():
+    d = Beta(jnp.ones(101), jnp.ones(101), UNIT)
+    np.testing.assert_allclose(d.log_prob(jnp.linspace(-1, 1, 101)), -np.log(2), rtol=5e-7)
+    np.testing.assert_allclose(d.entropy(), np.log(2), rtol=5e-7)
+
+
 def test_the_mode_of_squashed_gaussians_is_the_squashed_mean():
     d = squashed()
     low, high = np.float64(SPACE.low), np.float64(SPACE.high)

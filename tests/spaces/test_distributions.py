@@ -305,6 +305,67 @@ def test_a_masked_action_has_the_lowest_finite_log_probability():
     assert Categorical(jnp.zeros(3), start=1).log_prob(0) == LOWEST
 
 
+def test_several_impossible_entries_have_the_lowest_finite_log_probability_together():
+    mask = jnp.array([True, False, True, False])
+    categories = MultiCategorical.masked(jnp.zeros(4), mask, (2, 2))
+    assert categories.log_prob(jnp.array([1, 0])) == LOWEST
+    assert categories.log_prob(jnp.array([1, 1])) == LOWEST
+    bits = Bernoulli.masked(jnp.zeros(4), mask)
+    assert bits.log_prob(jnp.array([0, 1, 0, 1])) == LOWEST
+    both = Product({"a": categories, "b": bits})
+    action = {"a": jnp.array([1, 1]), "b": jnp.ones(4, jnp.int8)}
+
+    def total(scale):
+        scaled = jax.tree.map(lambda logits: scale * logits, both)
+        return scaled.log_prob(action)
+
+    value, gradient = jax.value_and_grad(total)(1.0)
+    assert value == LOWEST and jnp.isfinite(gradient)
+    parts = Product({"a": categories, "b": Bernoulli(jnp.full(4, jnp.nan))})
+    assert jnp.isnan(parts.log_prob(action))  # only what is impossible is made finite
+
+
+def test_a_masked_bit_is_zero_for_certain():
+    logits = jnp.asarray(normal(3, 2, 2))
+    mask = jnp.array([[True, False], [False, True]])
+    d = Bernoulli.masked(logits, jnp.broadcast_to(mask, logits.shape), 2)
+    free = Bernoulli(logits[:, [0, 1], [0, 1]])
+    on = jnp.broadcast_to(mask, logits.shape).astype(jnp.int8)
+    assert (d.log_prob(on) == free.log_prob(jnp.ones((3, 2)))).all()
+    assert (d.entropy() == free.entropy()).all()
+    other = Bernoulli.masked(-logits, jnp.broadcast_to(mask, logits.shape), 2)
+    free_other = Bernoulli(-logits[:, [0, 1], [0, 1]])
+    np.testing.assert_allclose(d.kl_divergence(other), free.kl_divergence(free_other), rtol=1e-6)
+    assert (d.kl_divergence(d) == 0).all()
+    np.testing.assert_array_equal(d.mode(), (logits > 0) & mask[None])
+    assert (d.log_prob(1 - on) == LOWEST).all()
+
+
+@pytest.mark.parametrize("lowest", [LOWEST, -np.inf])
+def test_bits_that_are_never_on_have_no_entropy(lowest):
+    d = Bernoulli(jnp.full((100, 4), lowest))
+    assert (d.entropy() == 0).all() and (d.log_prob(jnp.zeros((100, 4))) == 0).all()
+    assert not d.sample(random.key(0)).any() and not d.mode().any()
+    assert (d.kl_divergence(d) == 0).all()
+
+
+def test_gradients_by_the_logits_of_masked_bits_are_exactly_zero():
+    mask = jnp.array([True, False, True, False])
+
+    @jax.jit
+    def gradient(logits, action):
+        def total(logits):
+            d = Bernoulli.masked(logits, mask)
+            other = Bernoulli.masked(0.5 * logits, mask)
+            return d.log_prob(action) / 8 + d.entropy() + d.kl_divergence(other)
+
+        return jax.grad(total)(logits)
+
+    for action in ([1, 0, 0, 0], [1, 1, 1, 1]):
+        found = gradient(jnp.array([0.3, 2.0, -1.0, 1e4]), jnp.array(action))
+        assert (found[1::2] == 0).all() and jnp.isfinite(found).all() and (found[::2] != 0).all()
+
+
 @pytest.mark.parametrize("nvec", [(2, 4, 3), (3, 3, 3)])
 def test_masks_of_multiple_categories_hold_entry_by_entry(nvec):
     logits = normal(9)
@@ -333,6 +394,7 @@ EXTREME = np.array([1e4, -1e4, 0.0, 1e4, -1e4, 1e-30], np.float32)
         lambda x: MultiCategorical(x, (2, 4)),
         lambda x: MultiCategorical(x, (3, 3)),
         Bernoulli,
+        lambda x: Bernoulli.masked(x, jnp.array([False, True, True, False, True, True])),
         lambda x: DiagonalGaussian(x, jnp.full(6, -8.0)),
         lambda x: DiagonalGaussian(x, x * 1e-3),
         lambda x: Product({"a": Bernoulli(x), "b": Categorical(x)}),

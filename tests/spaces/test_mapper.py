@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -121,6 +122,7 @@ MASKED = Dict(
     {
         "gear": Discrete(4, start=1),
         "lever": MultiDiscrete([2, 3], start=[5, 0]),
+        "lamps": MultiBinary((2, 2)),
         "wheel": Box(-1.0, 1.0, (2,)),
     }
 )
@@ -133,7 +135,8 @@ def masked_case(batch=()):
         lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32),
         zeros(MAPPER.parameters(MASKED), batch),
     )
-    masks = {"gear": rng.random((*batch, 4)) < 0.5, "lever": rng.random((*batch, 5)) < 0.5}
+    sizes = {"gear": 4, "lever": 5, "lamps": 4}
+    masks = {name: rng.random((*batch, size)) < 0.5 for name, size in sizes.items()}
     for name, allowed in (("gear", 2), ("lever", 1), ("lever", 3)):
         masks[name][..., allowed] = True
     return parameters, jax.tree.map(jnp.asarray, masks)
@@ -156,6 +159,20 @@ def test_what_masks_exclude_has_probability_zero_and_the_rest_sums_to_one():
         assert total == pytest.approx(1.0, abs=1e-6)
 
 
+@pytest.mark.parametrize("mask", [[1, 0, 0, 1], [0, 0, 0, 0]])
+def test_bits_that_masks_exclude_are_zero_with_probability_one(mask):
+    parameters, _ = masked_case()
+    distribution = MAPPER.distribution(MASKED["lamps"], parameters["lamps"], jnp.array(mask, bool))
+    total = 0.0
+    for bits in itertools.product((0, 1), repeat=4):
+        probability = float(jnp.exp(distribution.log_prob(np.reshape(bits, (2, 2)))))
+        assert (probability > 0) == all(mask[i] for i in range(4) if bits[i])
+        total += probability
+    assert total == pytest.approx(1.0, abs=1e-6)
+    if not any(mask):
+        assert distribution.entropy() == 0 and distribution.log_prob(np.zeros((2, 2))) == 0
+
+
 def test_masked_draws_and_modes_are_allowed():
     parameters, masks = masked_case((300,))
     distribution = MAPPER.distribution(MASKED, parameters, masks)
@@ -163,6 +180,7 @@ def test_masked_draws_and_modes_are_allowed():
         gear = jnp.take_along_axis(masks["gear"], action["gear"][:, None] - 1, axis=1)
         lever = action["lever"] + jnp.array([[-5, 2]])
         assert gear.all() and jnp.take_along_axis(masks["lever"], lever, axis=1).all()
+        assert (action["lamps"].reshape(300, 4) <= masks["lamps"]).all() and action["lamps"].any()
         assert jnp.isfinite(distribution.log_prob(action)).all()
 
 
@@ -183,6 +201,8 @@ def test_gradients_through_masks_are_finite_and_zero_where_excluded():
         assert (jnp.where(masks[name], 0.0, found[name]["logits"])[1:] == 0.0).all()
         assert (found[name]["logits"] != 0.0).any()
     assert (found["gear"]["logits"][0] != 0.0).all()
+    lamps = found["lamps"]["logits"].reshape(300, 4)
+    assert ((lamps == 0.0) == ~masks["lamps"]).all()
 
 
 def test_a_mask_for_what_has_no_categories_is_refused():
@@ -356,10 +376,18 @@ class Unnamed:
         return Categorical(parameters["scores"], space.start)
 
 
+class UnnamedBits(Unnamed):
+    def shapes(self, space):
+        return {"scores": space.shape}
+
+
 def test_a_mask_without_logits_is_refused():
     mapper = DistributionMapper(rules=((Discrete, Unnamed()),))
     with pytest.raises(SpaceError, match=r"cannot be masked, for it has \['scores'\]"):
         mapper.distribution(Discrete(2), {"scores": jnp.zeros(2)}, jnp.ones(2, bool))
+    mapper = DistributionMapper(rules=((MultiBinary, UnnamedBits()),))
+    with pytest.raises(SpaceError, match=r"cannot be masked, for it has \['scores'\]"):
+        mapper.distribution(MultiBinary(2), {"scores": jnp.zeros(2)}, jnp.ones(2, bool))
 
 
 @pytest.mark.parametrize(

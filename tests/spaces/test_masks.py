@@ -15,6 +15,7 @@ from mazejax.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, mask
 GEARS = Discrete(5, start=-2)
 SWITCHES = MultiDiscrete([[2, 3], [1, 3]], start=[[0, 10], [7, -1]])
 BOTH = Dict({"gear": GEARS, "switches": SWITCHES, "wheel": Box(-1.0, 1.0, (2,))})
+LAMPS = MultiBinary((2, 3))
 
 DRAWS = 6000
 CHI_SQUARE_999 = {1: 10.83, 2: 13.82, 3: 16.27, 4: 18.47}  # by degrees of freedom, p = 0.001
@@ -87,8 +88,16 @@ def test_observation_spaces_must_have_an_entry_for_every_category():
         masks.check_mask_spaces(obs(switches_mask=8), BOTH, "obs")
     with pytest.raises(SpaceError, match=r"^obs\['wheel_mask'\]: masks a Box, expected a Discrete"):
         masks.check_mask_spaces(obs(wheel_mask=2), BOTH, "obs")
-    with pytest.raises(SpaceError, match="masks a MultiBinary"):
-        masks.check_mask_spaces(obs(action_mask=2), MultiBinary(2), "obs")
+    with pytest.raises(SpaceError, match="Discrete, MultiDiscrete or MultiBinary action; rename"):
+        masks.check_mask_spaces(obs(action_mask=2), BOTH["wheel"], "obs")
+
+
+def test_observation_spaces_must_have_an_entry_for_every_bit():
+    masks.check_mask_spaces(Dict({"action_mask": Box(False, True, (6,), bool)}), LAMPS, "obs")
+    for shape in [(2, 3), (5,)]:
+        wrong = Dict({"action_mask": Box(False, True, shape, bool)})
+        with pytest.raises(SpaceError, match=r"expected \(6,\), one entry for every bit of the"):
+            masks.check_mask_spaces(wrong, LAMPS, "obs")
 
 
 # --- draws ----------------------------------------------------------------------------
@@ -127,8 +136,25 @@ def test_parts_of_a_dict_are_drawn_on_their_own_and_unmasked_ones_from_the_space
         BOTH.validate(jax.tree.map(lambda leaf: leaf[row], actions))  # noqa: B023
 
 
+@pytest.mark.parametrize("mask", [[1, 0, 1, 1, 0, 0], [1] * 6, [0] * 6])
+def test_allowed_bits_are_on_half_of_the_time_and_others_never(mask):
+    actions = drawn(LAMPS)(5, np.array(mask, bool))
+    assert actions.dtype == np.int8 and actions.shape == (DRAWS, 2, 3)
+    for values, allowed in zip(actions.reshape(DRAWS, 6).T, mask, strict=True):
+        assert_uniform(values, [0, 1] if allowed else [0])
+    together = {tuple(bits) for bits in actions.reshape(DRAWS, 6).tolist()}
+    assert len(together) == 2 ** sum(mask)  # independent of each other
+
+
+def test_a_batch_of_masks_gives_a_batch_of_bits():
+    mask = np.random.default_rng(3).random((7, 6)) < 0.5
+    actions = masks.sample_masked(LAMPS, random.key(0), jnp.asarray(mask))
+    assert actions.shape == (7, 2, 3)
+    assert (np.asarray(actions).reshape(7, 6) <= mask).all() and actions.any()
+
+
 def test_a_box_cannot_be_masked():
-    with pytest.raises(SpaceError, match="Box: cannot be masked; mask Discrete or MultiDiscrete"):
+    with pytest.raises(SpaceError, match="Box: cannot be masked; mask a Discrete, MultiDiscrete"):
         masks.sample_masked(Box(0.0, 1.0, (2,)), random.key(0), jnp.ones(2, bool))
 
 
@@ -143,6 +169,25 @@ def test_masked_logits_stay_where_allowed_and_in_entries_without_any():
     np.testing.assert_array_equal(masks.masked_logits(SWITCHES, logits, mask), expected)
     batch = masks.masked_logits(SWITCHES, jnp.stack([logits] * 2), jnp.stack([mask] * 2))
     np.testing.assert_array_equal(batch, [expected] * 2)
+
+
+def test_masked_logits_of_bits_have_the_shape_of_the_action_and_none_stay_free():
+    logits = jnp.arange(6, dtype=jnp.float32).reshape(2, 3)
+    lowest = float(np.finfo(np.float32).min)
+    found = masks.masked_logits(LAMPS, logits, jnp.array([1, 0, 1, 0, 0, 1], bool))
+    np.testing.assert_array_equal(found, [[0, lowest, 2], [lowest, lowest, 5]])
+    batch = masks.masked_logits(LAMPS, jnp.stack([logits] * 2), jnp.zeros((2, 6), bool))
+    np.testing.assert_array_equal(batch, np.full((2, 2, 3), lowest))
+
+
+def test_bits_are_allowed_where_the_mask_is_true_and_off_everywhere():
+    allowed = jax.jit(functools.partial(masks.is_allowed, LAMPS))
+    mask = np.array([1, 0, 1, 1, 0, 0], bool)
+    for bits in itertools.product((0, 1), repeat=6):
+        action = np.array(bits, np.int8).reshape(2, 3)
+        assert bool(allowed(action, mask)) == all(mask[i] for i in range(6) if bits[i])
+    two = np.array([[2, 0, 0], [0, 0, 0]], np.int8)
+    assert not allowed(two, mask) and not allowed(-two, mask)
 
 
 def test_exactly_the_actions_that_can_be_drawn_are_allowed():

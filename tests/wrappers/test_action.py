@@ -14,6 +14,7 @@ from mazejax.errors import ConfigError
 from mazejax.runners.config import from_config, to_config
 from mazejax.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from mazejax.wrappers.action import DiscretizeActions, SplitActions
+from mazejax.wrappers.base import Wrapper
 from mazejax.wrappers.reward import RewardScaling
 from tests.wrappers.arm import JOINTS, make_arm
 from tests.wrappers.played import KEY, played
@@ -104,6 +105,28 @@ def test_masks_are_split_with_their_action():
         "front_mask",
         "rear_mask",
     }
+
+
+def test_masks_of_bits_are_split_with_their_bits():
+    class Lights(Wrapper):
+        @property
+        def observation_spaces(self):
+            return {"move0": Dict({"lamps_mask": Box(False, True, (3,), bool)})}
+
+        def observe(self, state):
+            return {"lamps_mask": jnp.array([True, False, False])}
+
+    env = SplitActions(Lights(ARM), {"lamps": SPLIT["lamps"]})
+    obs, _ = env.reset(KEY)
+    whole = np.array([True, False, False])
+    for part in ("left", "right"):
+        want = whole[SPLIT["lamps"][part]["indices"]]
+        np.testing.assert_array_equal(obs[f"{part}_mask"], want)
+        assert env.observation_space[f"{part}_mask"].shape == want.shape
+    for part in ("left", "right"):
+        drawn = np.asarray(played(VectorEnv(env, 4), KEY, 20)[0][1][part])
+        allowed = whole[SPLIT["lamps"][part]["indices"]]
+        np.testing.assert_array_equal(drawn.reshape(-1, allowed.size).any(0), allowed)
 
 
 def test_a_schedule_is_split_where_the_action_is_and_agents_at_once_each():

@@ -245,6 +245,7 @@ EVERY = {
     "DictObservation": ({}, {}),
     "DiscretizeActions": ({}, {"discretization_config": {"action": {"num_bins": 5, "low": [-1]}}}),
     "GIFExport": ({}, {"max_steps": 5}),
+    "JointObservation": ({}, {}),
     "Monitoring": ({}, {"observation_logging": True}),
     "NoDictAction": ({"DictAction": {}}, {}),
     "NoDictObservation": ({"DictObservation": {}}, {}),

@@ -17,7 +17,7 @@ from mazejax.errors import EnvError, SpaceError
 from mazejax.spaces.base import Space
 from mazejax.spaces.composite import Dict
 from mazejax.spaces.masks import action_masks, check_mask_spaces, mask_names
-from mazejax.spaces.simple import MultiDiscrete
+from mazejax.spaces.simple import MultiBinary, MultiDiscrete
 from mazejax.types import ActorID
 
 _SAME_CREDIT = 1e-4
@@ -51,7 +51,7 @@ def schedule_is_valid(trial: Trial) -> Iterator[Finding]:
 
 
 def masks_fit_their_actions(trial: Trial) -> Iterator[Finding]:
-    """Masks in observations are bool and have one entry for every category of their action."""
+    """Masks in observations are bool, with an entry for every category or bit of their action."""
     for step_key, action_space in trial.action_spaces.items():
         observation_space = trial.observation_spaces[step_key]
         if not isinstance(observation_space, Dict):
@@ -285,7 +285,9 @@ EPISODES: tuple[Rule, ...] = (
 
 
 def _allows(space: Space, mask: np.ndarray) -> np.ndarray:
-    """Whether masks [..., categories] leave a choice in every entry of the action, [...] bool."""
+    """Whether masks [..., flat_size] leave a choice in every entry of the action, [...] bool."""
+    if isinstance(space, MultiBinary):
+        return np.ones(mask.shape[:-1], bool)  # all bits may be 0
     sizes = space.nvec.ravel().tolist() if isinstance(space, MultiDiscrete) else [mask.shape[-1]]
     entries = np.split(mask, np.cumsum(sizes)[:-1], axis=-1)
     return np.all([entry.any(axis=-1) for entry in entries], axis=0)

@@ -10,6 +10,7 @@ import flax.linen as nn
 from mazejax.errors import ConfigError
 from mazejax.networks.blocks.base import Block
 from mazejax.networks.blocks.checks import check_hashable, check_integers, one_for_each_key
+from mazejax.networks.pure import call_pure
 from mazejax.types import Array
 
 
@@ -24,7 +25,9 @@ class ModuleBlock(Block):
     rank. It returns an array, a tuple of as many as `out_keys`, or a dict that holds them;
     all begin with the batch axis, and a sample must not depend on others of its batch.
 
-    The parameters are under `module`. A module of nnx becomes one of linen by
+    The parameters are under `module`. They alone are learned: what else the module holds, such
+    as the statistics of a batch normalization, stays as it began, and a module that changes it
+    or draws random numbers while it acts is refused. A module of nnx becomes one of linen by
     `flax.nnx.bridge.to_linen`, which takes the class and its arguments, as above; their
     arrays are made anew at every call, which costs nothing under `jit`.
     """
@@ -61,7 +64,7 @@ class ModuleBlock(Block):
         batch = self._batch(inputs, ndims)
         rows = math.prod(batch)
         flat = (x.reshape(rows, *x.shape[x.ndim - n :]) for x, n in zip(inputs, ndims, strict=True))
-        outputs = self._in_order(self.module(*flat))
+        outputs = self._in_order(call_pure(self.module, self.label, *flat))
         for key, y in zip(self.out_keys, outputs, strict=True):
             if y.shape[:1] != (rows,):
                 raise ConfigError(

@@ -15,6 +15,7 @@ from mazejax.errors import ConfigError
 from mazejax.networks.blocks.base import Block
 from mazejax.networks.blocks.checks import (
     check_choice,
+    check_initializer,
     check_probability,
     check_shape,
     check_widths,
@@ -178,6 +179,9 @@ class SelfAttentionConvBlock(Block):
 
 def masked_softmax(logits: Array, mask: Array | None) -> Array:
     """Softmax over the last axis among entries where the mask is true; zeros where none is."""
+    if not logits.shape[-1]:
+        # Weights of no entries, of which there is no largest to subtract.
+        return logits
     if mask is None:
         return jax.nn.softmax(logits, axis=-1)
     # Of finite numbers, so that a row without entries has a gradient, which is zero.
@@ -209,12 +213,15 @@ class _Attention(nn.Module):
         )
         key, value, mask = self._added(key, value, mask)
         query, key, value = (
-            x.reshape(*x.shape[:-1], self.num_heads, -1) for x in (query, key, value)
+            x.reshape(*x.shape[:-1], self.num_heads, q.shape[-1] // self.num_heads)
+            for x in (query, key, value)
         )
         logits = jnp.einsum("...qhd,...khd->...hqk", query * query.shape[-1] ** -0.5, key)
         weights = masked_softmax(logits, None if mask is None else mask[..., None, :, :])
         kept = nn.Dropout(self.dropout)(weights, deterministic=not self.has_rng("dropout"))
         found = jnp.einsum("...hqk,...khd->...qhd", kept, value).reshape(q.shape)
+        if mask is None and not key.shape[-3]:
+            mask = jnp.zeros((*key.shape[:-3], 1, 0), bool)
         out = _zero_where_none(self._project(found, q.shape[-1], "out"), mask)
         return out, jnp.mean(weights, axis=-3)[..., :num_keys]
 
@@ -282,7 +289,7 @@ def _mask_of_pairs(
 def _check_fields(block: Block, width: str) -> None:
     check_widths(block, width)
     check_probability(block, "dropout")
-    initializer(block.kernel_init)
+    check_initializer(block)
 
 
 def _check_heads(block: Block, q: Array) -> None:

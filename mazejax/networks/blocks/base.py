@@ -100,7 +100,8 @@ class Block(nn.Module):
     def _set_keys(self, field: str, allowed: tuple[int, ...]) -> None:
         keys = getattr(self, field)
         keys = (keys,) if isinstance(keys, str) else keys
-        if not isinstance(keys, tuple) or not keys or not all(isinstance(k, str) for k in keys):
+        named = isinstance(keys, tuple) and all(isinstance(k, str) and k for k in keys)
+        if not keys or not named:
             raise ConfigError(
                 f"{type(self).__name__}.{field}: expected a key or several, got {keys!r}"
             )
@@ -117,4 +118,4 @@ class Block(nn.Module):
 def _hashable(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return tuple(map(_hashable, value))
-    return int(value) if isinstance(value, np.integer) else value
+    return value.item() if isinstance(value, (np.integer, np.floating, np.bool_)) else value

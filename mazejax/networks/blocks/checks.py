@@ -3,21 +3,29 @@
 Each raises ConfigError naming the field or the input.
 """
 
+import math
 from collections.abc import Collection
 from typing import Any
 
 from mazejax.errors import ConfigError, did_you_mean
+from mazejax.networks.initializers import initializer
 from mazejax.networks.layers import ACTIVATIONS
 from mazejax.types import Array
 
 
-def check_widths(block: Any, *fields: str) -> None:
-    """Each field is a tuple of positive integers, or where its default is one number, one."""
+def check_widths(block: Any, *fields: str, several: bool = False) -> None:
+    """Each field is a tuple of positive integers, or where its default is one number, one.
+
+    Where there may be several, such a field may be a tuple of them too.
+    """
     for field in fields:
         value = getattr(block, field)
-        needs_tuple = isinstance(getattr(type(block), field, None), tuple)
-        if (needs_tuple and not isinstance(value, tuple)) or not _are_integers(value, 1):
-            wanted = "positive integers such as (64,)" if needs_tuple else "positive integers"
+        if _takes_several(block, field):
+            wanted, fits = "positive integers such as (64,)", isinstance(value, tuple)
+        else:
+            wanted, fits = "a positive integer", several or not isinstance(value, tuple)
+        if not fits or not _are_integers(value, 1):
+            wanted += " or a tuple of them" if several else ""
             raise ConfigError(f"{type(block).__name__}.{field}: must be {wanted}, got {value!r}")
 
 
@@ -25,7 +33,7 @@ def check_choice(block: Any, field: str, known: Collection[str], several: bool =
     """The field is one of the known names, or where there may be several, a tuple of them."""
     value = getattr(block, field)
     for name in value if several and isinstance(value, tuple) else (value,):
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise ConfigError(
                 f"{type(block).__name__}.{field}: unknown {name!r}; "
                 f"{did_you_mean(str(name), known)}"
@@ -37,16 +45,37 @@ def check_activation(block: Any, field: str = "activation", several: bool = Fals
     check_choice(block, field, ACTIVATIONS, several)
 
 
+def check_initializer(block: Any, scale: float | None = None) -> None:
+    """The field `kernel_init` names an initializer, and the scale is one."""
+    where = type(block).__name__
+    if not isinstance(block.kernel_init, str):
+        raise ConfigError(f"{where}.kernel_init: expected a name, got {block.kernel_init!r}")
+    try:
+        initializer(block.kernel_init, scale)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error}") from None
+
+
+def check_number(block: Any, field: str) -> None:
+    """The field is a finite number."""
+    value = getattr(block, field)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+        raise ConfigError(f"{type(block).__name__}.{field}: must be a finite number, got {value!r}")
+
+
 def set_in_ndims(block: Any, *ndims: int) -> None:
     """Make these the block's `in_ndims`; for a block where they follow from checked fields."""
     object.__setattr__(block, "in_ndims", ndims)
 
 
 def check_integers(block: Any, field: str, least: int | None = None) -> None:
-    """The field is an integer, or a tuple of them, none below the least."""
+    """The field is an integer none below the least, or where its default is a tuple, several."""
     value = getattr(block, field)
-    if not _are_integers(value, least):
-        wanted = "integers" if least is None else f"integers of at least {least}"
+    several = _takes_several(block, field)
+    if not _are_integers(value, least) or (isinstance(value, tuple) and not several):
+        wanted = "integers" if several else "an integer"
+        wanted += "" if least is None else f" of at least {least}"
         raise ConfigError(f"{type(block).__name__}.{field}: must be {wanted}, got {value!r}")
 
 
@@ -87,6 +116,10 @@ def check_probability(block: Any, field: str) -> None:
         )
 
 
+def _takes_several(block: Any, field: str) -> bool:
+    return isinstance(getattr(type(block), field, None), tuple)
+
+
 def _are_integers(value: object, least: int | None) -> bool:
     """Whether it is an integer or a tuple of them, none below the least."""
     return all(
@@ -103,4 +136,10 @@ def one_for_each_key(block: Any, outputs: Any, returned_by: str) -> tuple[Array,
             f"{block.label}: the {returned_by} returned {len(outputs)} arrays, expected "
             f"{len(block.out_keys)}"
         )
+    for key, x in zip(block.out_keys, outputs, strict=True):
+        if not isinstance(x, (bool, int, float)) and not hasattr(x, "dtype"):
+            raise ConfigError(
+                f"{block.label}: the {returned_by} returned a {type(x).__name__} as {key!r}, "
+                f"expected an array"
+            )
     return outputs

@@ -16,6 +16,7 @@ from mazejax.networks.blocks.base import Block
 from mazejax.networks.blocks.checks import (
     check_activation,
     check_choice,
+    check_initializer,
     check_widths,
     set_in_ndims,
 )
@@ -56,7 +57,7 @@ class VGGConvolutionBlock(Block):
         check_widths(self, "hidden")
         check_activation(self)
         check_choice(self, "normalization", NORMALIZATIONS)
-        initializer(self.kernel_init)
+        check_initializer(self)
 
     @nn.compact
     def forward(self, x: Array) -> Array:
@@ -112,7 +113,7 @@ class StridedConvolutionBlock(Block):
         """Raise ConfigError for layers that do not fit together and unknown choices."""
         convolution_layers(self, "hidden")
         check_activation(self)
-        initializer(self.kernel_init)
+        check_initializer(self)
         set_in_ndims(self, self.dimension + 1)
 
     @nn.compact
@@ -162,7 +163,7 @@ def convolution_layers(block: Any, widths: str) -> list[ConvolutionLayer]:
     Raises ConfigError naming the field for those that mean none.
     """
     check_widths(block, widths)
-    if isinstance(block.dimension, bool) or block.dimension not in (1, 2, 3):
+    if type(block.dimension) is not int or block.dimension not in (1, 2, 3):
         raise ConfigError(
             f"{type(block).__name__}.dimension: must be 1, 2 or 3, got {block.dimension!r}"
         )

@@ -3,7 +3,12 @@
 import flax.linen as nn
 
 from mazejax.networks.blocks.base import Block
-from mazejax.networks.blocks.checks import check_activation, check_widths
+from mazejax.networks.blocks.checks import (
+    check_activation,
+    check_initializer,
+    check_number,
+    check_widths,
+)
 from mazejax.networks.initializers import initializer
 from mazejax.networks.layers import ACTIVATIONS
 from mazejax.types import Array
@@ -25,7 +30,7 @@ class DenseBlock(Block):
         """Raise ConfigError for widths that are not positive and unknown choices."""
         check_widths(self, "hidden")
         check_activation(self)
-        initializer(self.kernel_init)
+        check_initializer(self)
 
     @nn.compact
     def forward(self, x: Array) -> Array:
@@ -51,9 +56,10 @@ class LinearOutputBlock(Block):
     in_ndims = (1,)
 
     def validate(self) -> None:
-        """Raise ConfigError for a width that is not positive and an unknown initializer."""
+        """Raise ConfigError for a width that is not positive and what makes no initial weights."""
         check_widths(self, "features")
-        initializer(self.kernel_init, self.kernel_scale)
+        check_number(self, "bias_init")
+        check_initializer(self, self.kernel_scale)
 
     @nn.compact
     def forward(self, x: Array) -> Array:

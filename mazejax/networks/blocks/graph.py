@@ -16,6 +16,8 @@ from mazejax.networks.blocks.attention import masked_softmax
 from mazejax.networks.blocks.base import Block
 from mazejax.networks.blocks.checks import (
     check_activation,
+    check_initializer,
+    check_number,
     check_probability,
     check_shape,
     check_widths,
@@ -56,9 +58,10 @@ class GraphConvBlock(Block):
     def validate(self) -> None:
         """Raise ConfigError for widths that are not positive and choices that do not fit."""
         check_widths(self, "hidden")
+        check_number(self, "node_self_importance")
         _check_lengths(self, "activation")
         check_activation(self, several=True)
-        initializer(self.kernel_init)
+        check_initializer(self)
         if self.trainable_node_self_importance and not self.preprocess_adjacency:
             raise ConfigError(
                 f"{type(self).__name__}.trainable_node_self_importance: there is no lambda to "
@@ -120,11 +123,13 @@ class GraphAttentionBlock(Block):
 
     def validate(self) -> None:
         """Raise ConfigError for widths that are not positive and choices that do not fit."""
-        check_widths(self, "hidden", "num_heads")
+        check_widths(self, "hidden")
+        check_widths(self, "num_heads", several=True)
+        check_number(self, "alpha")
         _check_lengths(self, "activation", "num_heads")
         check_activation(self, several=True)
         check_probability(self, "dropout")
-        initializer(self.kernel_init)
+        check_initializer(self)
 
     @nn.compact
     def forward(self, nodes: Array, adjacency: Array) -> Array:
@@ -141,7 +146,7 @@ class GraphAttentionBlock(Block):
             if self.average_last_heads and i == len(self.hidden) - 1:
                 nodes = jnp.mean(nodes, axis=-2)
             else:
-                nodes = nodes.reshape(*nodes.shape[:-2], -1)
+                nodes = nodes.reshape(*nodes.shape[:-2], heads[i] * self.hidden[i])
             nodes = ACTIVATIONS[activation](_add_bias(self, f"bias_{i}", nodes))
         return nodes
 

@@ -6,6 +6,7 @@ from mazejax.networks.blocks.base import Block
 from mazejax.networks.blocks.checks import (
     check_activation,
     check_choice,
+    check_initializer,
     check_integers,
     check_widths,
     set_in_ndims,
@@ -20,7 +21,6 @@ from mazejax.networks.blocks.convolution import (
 from mazejax.networks.blocks.dense import DenseBlock
 from mazejax.networks.blocks.pooling import GlobalAveragePoolingBlock
 from mazejax.networks.blocks.shape import FlattenBlock
-from mazejax.networks.initializers import initializer
 from mazejax.types import Array
 
 
@@ -41,7 +41,7 @@ class FlattenDenseBlock(Block):
         check_integers(self, "num_flatten_dims", least=0)
         check_widths(self, "hidden")
         check_activation(self)
-        initializer(self.kernel_init)
+        check_initializer(self)
         set_in_ndims(self, self.num_flatten_dims)
 
     @nn.compact
@@ -71,7 +71,7 @@ class VGGConvolutionDenseBlock(Block):
         check_widths(self, "conv_hidden", "hidden")
         check_activation(self)
         check_choice(self, "normalization", NORMALIZATIONS)
-        initializer(self.kernel_init)
+        check_initializer(self)
 
     @nn.compact
     def forward(self, x: Array) -> Array:
@@ -98,7 +98,7 @@ class VGGConvolutionGAPBlock(Block):
         check_widths(self, "hidden")
         check_activation(self)
         check_choice(self, "normalization", NORMALIZATIONS)
-        initializer(self.kernel_init)
+        check_initializer(self)
 
     @nn.compact
     def forward(self, x: Array) -> Array:
@@ -134,7 +134,7 @@ class StridedConvolutionDenseBlock(Block):
         convolution_layers(self, "conv_hidden")
         check_widths(self, "hidden")
         check_activation(self)
-        initializer(self.kernel_init)
+        check_initializer(self)
         set_in_ndims(self, self.dimension + 1)
 
     @nn.compact

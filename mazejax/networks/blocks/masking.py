@@ -11,7 +11,8 @@ class ActionMaskingBlock(Block):
     """Logits [..., n] with the lowest finite number where the mask [..., n] is 0 or false.
 
     Those actions have probability 0 then. A mask that allows nothing leaves its logits as
-    they are, so they stay a proper distribution with finite gradients.
+    they are, so they stay a proper distribution with finite gradients. That is for categories:
+    a mask of bits, which may all be 0, is left to the observation `NAME_mask`.
 
     With `num_actors` A and `num_actor_actions` K there is an output [..., K] for each actor,
     of logits [..., A * K], actor by actor, and the mask [..., A, K]. Huang & Ontañón, 2020,

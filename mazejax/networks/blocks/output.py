@@ -3,8 +3,8 @@
 import flax.linen as nn
 
 from mazejax.networks.blocks.base import Block
+from mazejax.networks.blocks.checks import check_initializer
 from mazejax.networks.heads import ActionHead, ValueHead, by_path, head_shapes
-from mazejax.networks.initializers import initializer
 from mazejax.spaces.base import Space
 from mazejax.spaces.mapper import DistributionMapper
 from mazejax.types import Array
@@ -39,7 +39,7 @@ class ActionHeadBlock(Block):
 
     def validate(self) -> None:
         """Raise ConfigError for an unknown initializer."""
-        initializer(self.kernel_init, self.kernel_scale)
+        check_initializer(self, self.kernel_scale)
 
     @nn.compact
     def forward(self, x: Array) -> tuple[Array, ...]:

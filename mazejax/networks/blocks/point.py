@@ -14,6 +14,7 @@ from mazejax.networks.blocks.base import Block
 from mazejax.networks.blocks.checks import (
     check_activation,
     check_choice,
+    check_initializer,
     check_shape,
     check_widths,
 )
@@ -63,7 +64,7 @@ class PointNetFeatureBlock(Block):
         check_activation(self)
         check_choice(self, "pooling", _POOLINGS)
         check_choice(self, "normalization", ("none", "layer"))
-        initializer(self.kernel_init)
+        check_initializer(self)
 
     @nn.compact
     def forward(self, points: Array, mask: Array | None = None) -> Array | tuple[Array, Array]:
@@ -87,7 +88,8 @@ class PointNetFeatureBlock(Block):
     def _layer(self, name: str, x: Array, width: int) -> Array:
         x = nn.Dense(width, kernel_init=initializer(self.kernel_init), name=name)(x)
         if self.normalization == "layer":
-            x = nn.LayerNorm(name=f"{name}_norm")(x)
+            # The fast variance loses digits where layers are narrow.
+            x = nn.LayerNorm(use_fast_variance=False, name=f"{name}_norm")(x)
         return ACTIVATIONS[self.activation](x)
 
     def _transform(self, name: str, x: Array, mask: Array | None) -> Array:
@@ -107,6 +109,9 @@ class PointNetFeatureBlock(Block):
 
 def pool_points(pooling: str, points: Array, mask: Array | None) -> Array:
     """The max, mean or sum over points that count, [..., D] of [..., P, D]; zeros of none."""
+    if not points.shape[-2]:
+        # A sum of nothing is 0, where a maximum would be an error and a mean no number.
+        return jnp.sum(points, axis=-2)
     if mask is None:
         return _POOLINGS[pooling](points, axis=-2)
     mask = mask[..., None]

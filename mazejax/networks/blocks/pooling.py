@@ -24,7 +24,9 @@ class GlobalAveragePoolingBlock(Block):
 
     def forward(self, x: Array) -> Array:
         """[..., C]."""
-        return x.mean(tuple(range(-self.num_spatial - 1, -1)))
+        pixels = tuple(range(-self.num_spatial - 1, -1))
+        # A sum of nothing is 0, where its mean would be no number.
+        return x.mean(pixels) if all(x.shape[axis] for axis in pixels) else x.sum(pixels)
 
 
 class MaskedGlobalPoolingBlock(Block):
@@ -50,18 +52,26 @@ class MaskedGlobalPoolingBlock(Block):
 
     def forward(self, x: Array, mask: Array | None = None) -> Array:
         """[..., D]."""
-        if mask is None:
-            return getattr(x, self.pooling)(self.axis)
-        if mask.shape != x.shape[: x.ndim + self.axis + 1]:
+        if mask is not None and mask.shape != x.shape[: x.ndim + self.axis + 1]:
             raise ConfigError(
                 f"{self.label}: {self.in_keys[1]!r} has shape {mask.shape}, expected "
                 f"{x.shape[: x.ndim + self.axis + 1]} for {self.in_keys[0]!r} of {x.shape}"
             )
+        if not x.shape[self.axis]:
+            # A sum of nothing is 0, where a maximum would be an error and a mean no number.
+            return x.sum(self.axis)
+        if mask is None:
+            return getattr(x, self.pooling)(self.axis)
         mask = jnp.expand_dims(mask.astype(bool), tuple(range(self.axis + 1, 0)))
         count = mask.sum(self.axis, dtype=jnp.int32)
         if self.pooling == "max":
             largest = jnp.where(mask, x, -jnp.inf).max(self.axis)
             return jnp.where(count > 0, largest, 0)
         # A product and no choice between x and 0: six times faster on the CPU.
-        total = (x * mask).sum(self.axis)
-        return total / jnp.maximum(count, 1) if self.pooling == "mean" else total
+        counted = x * mask
+        if self.pooling == "sum":
+            return counted.sum(self.axis)
+        # Added up in float32, for the sum of half precision numbers may be none of them.
+        total = counted.sum(self.axis, dtype=jnp.promote_types(x.dtype, jnp.float32))
+        mean = total / jnp.maximum(count, 1)
+        return mean.astype(x.dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else mean

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from mazejax.errors import ConfigError
 from mazejax.networks.blocks.base import Block
-from mazejax.networks.blocks.checks import check_choice, check_widths
+from mazejax.networks.blocks.checks import check_choice, check_initializer, check_widths
 from mazejax.networks.initializers import initializer
 from mazejax.networks.layers import ACTIVATIONS
 from mazejax.networks.recurrent import GRU, LSTM
@@ -41,7 +41,7 @@ class _RecurrentBlock(Block):
         """Raise ConfigError for sizes that are not positive and unknown choices."""
         check_widths(self, "hidden_size", "num_layers")
         check_choice(self, "activation", ("none", *ACTIVATIONS))
-        initializer(self.kernel_init)
+        check_initializer(self)
 
     @nn.compact
     def forward(self, x: Array) -> Array:

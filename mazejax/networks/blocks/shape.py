@@ -4,6 +4,7 @@ Axes are counted from the end, for there may be any number of batch axes before 
 Pooling over axes is in `pooling`.
 """
 
+import inspect
 import math
 import string
 from collections.abc import Callable
@@ -129,7 +130,8 @@ class MultiIndexSlicingBlock(Block):
 class RepeatToMatchBlock(Block):
     """The first input's axis of size 1 repeated to the size that the second's has.
 
-    By default [..., 1, D] and [..., N, E] to [..., N, D].
+    By default [..., 1, D] and [..., N, E] to [..., N, D]. Axes before the last two, and
+    before `axis`, are batch, which both have alike.
     """
 
     axis: int = -2
@@ -149,6 +151,13 @@ class RepeatToMatchBlock(Block):
                 f"{self.label}: {self.in_keys[0]!r} has shape {x.shape}, expected size 1 along "
                 f"axis {self.axis}"
             )
+        own = max(2, -self.axis)
+        batches = zip(x.shape[:-own], other.shape[:-own], strict=False)
+        if any(n != m for n, m in batches):
+            raise ConfigError(
+                f"{self.label}: {self.in_keys[1]!r} has shape {other.shape}, expected the batch "
+                f"axes {x.shape[:-own]} as of {self.in_keys[0]!r}, {x.shape}"
+            )
         before = x.shape[: x.ndim + self.axis]
         shape = before + (other.shape[self.axis],) + _after(x, self.axis)
         return jnp.broadcast_to(x, shape)
@@ -161,7 +170,7 @@ class CorrelationBlock(Block):
     the last belong together: the input that has fewer gets axes of size 1 before its own,
     and one of size 1 goes with any. With `in_ndims=(2, 1)` the product of pieces [..., N, D]
     and an order [..., D] is y_nd = piece_nd * order_d, [..., N, D]; reduced it is the dot
-    product y_n = sum_d piece_nd * order_d, [..., N].
+    product y_n = sum_d piece_nd * order_d, [..., N]. Integers and bools count as float32.
     """
 
     in_ndims: tuple[int, ...] = (1, 1)  # type: ignore[misc]
@@ -184,6 +193,10 @@ class CorrelationBlock(Block):
 
     def forward(self, x: Array, y: Array) -> Array:
         """[..., N, D], or [..., N] if reduced."""
+        # Bytes would wrap around, and bools would be joined by "or".
+        x, y = (
+            a if jnp.issubdtype(a.dtype, jnp.inexact) else a.astype(jnp.float32) for a in (x, y)
+        )
         owns = [a.shape[a.ndim - n :] for a, n in zip((x, y), self.in_ndims, strict=True)]
         batch, *others = [a.shape[: a.ndim - n] for a, n in zip((x, y), self.in_ndims, strict=True)]
         pairs = zip(reversed(owns[0]), reversed(owns[1]), strict=False)
@@ -229,7 +242,28 @@ class FunctionalBlock(Block):
 
     def forward(self, *inputs: Array) -> tuple[Array, ...]:
         """What the function returns, in the order of `out_keys`."""
-        return one_for_each_key(self, self.function(*inputs), "function")
+        try:
+            outputs = self.function(*inputs)
+        except TypeError as error:
+            if _takes(self.function, len(inputs)):
+                raise
+            raise ConfigError(
+                f"{self.label}: the function does not take {len(inputs)} arrays, one for each of "
+                f"in_keys: {error}"
+            ) from error
+        return one_for_each_key(self, outputs, "function")
+
+
+def _takes(function: Callable[..., Any], number: int) -> bool:
+    """Whether the function may be called with as many arguments, as far as it tells."""
+    try:
+        inspect.signature(function).bind(*range(number))
+    except TypeError:
+        return False
+    except ValueError:
+        # Of some that are written in C nothing is known.
+        return True
+    return True
 
 
 def _sum_of_products(inputs: tuple[Array, ...], batch: tuple, owns: list[tuple]) -> Array:

@@ -7,7 +7,7 @@ import pytest
 
 from mazejax.envs.base import Env, flag
 from mazejax.spaces.composite import Dict
-from mazejax.spaces.simple import Box, Discrete, MultiDiscrete
+from mazejax.spaces.simple import Box, Discrete, MultiBinary, MultiDiscrete
 from mazejax.types import ActorID
 from mazejax.wrappers.base import Wrapper
 from mazejax.wrappers.time import TimeLimit
@@ -61,6 +61,24 @@ class TwoMasks(Line):
 
     def step_state(self, key, state, action):
         return Line.step_state(self, key, state, action["go"])
+
+
+class Switches(Line):
+    """Line with two bits for an action, of which a mask allows fewer and fewer."""
+
+    @property
+    def observation_space(self):
+        return Dict({"action_mask": Box(False, True, (2,), bool)})
+
+    @property
+    def action_space(self):
+        return MultiBinary((1, 2))
+
+    def observe(self, state):
+        return {"action_mask": jnp.arange(2) < 2 - state.time}
+
+    def step_state(self, key, state, action):
+        return Line.step_state(self, key, state, action[0, 0])
 
 
 NAMED_PICK = {
@@ -263,6 +281,11 @@ def test_a_planted_fault_is_an_error_that_names_method_and_field(name):
 @pytest.mark.parametrize("name", WARNINGS)
 def test_a_doubtful_choice_is_a_warning_and_no_error(name):
     tiny.assert_warned(*WARNINGS[name])
+
+
+def test_masks_may_forbid_all_bits():
+    report = tiny.check(Switches())
+    assert report.errors == report.warnings == ()
 
 
 @pytest.mark.parametrize("wrap", [lambda env: env, lambda env: TimeLimit(env, 4)])

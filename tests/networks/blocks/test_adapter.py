@@ -9,6 +9,7 @@ from flax import nnx
 
 from mazejax.errors import ConfigError
 from mazejax.networks.blocks.adapter import ModuleBlock
+from mazejax.networks.policy import weights
 
 
 def _random(*shape, seed=0):
@@ -204,3 +205,128 @@ def test_inputs_and_outputs_that_do_not_fit_are_refused(module, out_keys, row, s
 def test_an_output_without_the_batch_axis_is_refused():
     with pytest.raises(ConfigError, match=r"made 'y' of shape \(\), expected a first axis of 6"):
         ModuleBlock("x", "y", Total()).apply({}, {"x": jnp.ones((2, 3, 4))})
+
+
+class Norm(nnx.Module):
+    def __init__(self, running, *, rngs):
+        self.norm = nnx.BatchNorm(4, use_running_average=running, rngs=rngs)
+
+    def __call__(self, x):
+        return self.norm(x)
+
+
+class Drop(nnx.Module):
+    def __init__(self, *, rngs):
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.drop(x)
+
+
+class Counter(nnx.Module):
+    def __init__(self, *, rngs):
+        self.calls = nnx.Variable(jnp.zeros(()))
+
+    def __call__(self, x):
+        self.calls[...] += 1
+        return x
+
+
+class Tuned(nnx.Module):
+    """A kind of parameter, and a variable that is none."""
+
+    def __init__(self, *, rngs):
+        self.adapter = nnx.LoRA(4, 2, 4, rngs=rngs)
+        self.scale = nnx.Variable(jnp.full((4,), 2.0))
+
+    def __call__(self, x):
+        return self.scale[...][None] * self.adapter(x)
+
+
+def test_params_of_nnx_are_weights_and_nothing_else_is():
+    names = [({"params", "batch_stats"}, {"params"}, (Norm, True)),
+             ({"LoRAParam", "Variable"}, {"LoRAParam"}, (Tuned,))]  # fmt: skip
+    for collections, learned, (kind, *arguments) in names:
+        block = ModuleBlock("x", "y", nnx.bridge.to_linen(kind, *arguments))
+        variables = block.init(jax.random.key(0), {"x": _random(6, 4)})
+        assert {*variables} == collections and {*weights(variables)} == learned
+
+
+@pytest.mark.parametrize(
+    "module",
+    [nn.BatchNorm(use_running_average=True), nnx.bridge.to_linen(Norm, True)],
+    ids=["linen", "nnx"],
+)
+def test_statistics_that_stand_still_are_those_that_are_given(module):
+    block, x = ModuleBlock("x", "y", module), _random(2, 3, 4)
+    variables = jax.device_get(block.init(jax.random.key(0), {"x": x}))
+    variables["batch_stats"] = jax.tree.map(lambda s: s + 1.5, variables["batch_stats"])
+    y = jax.jit(block.apply)(variables, {"x": x})["y"]
+    np.testing.assert_allclose(y, (x - 1.5) / np.sqrt(2.5 + 1e-5), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "module, said",
+    [
+        (nn.BatchNorm(use_running_average=False), "would change batch_stats/mean while it acts"),
+        (
+            nn.Sequential((nn.Dense(4), nn.BatchNorm(use_running_average=False))),
+            "would change batch_stats/layers_1/mean while .* give a BatchNorm use_running_average",
+        ),
+        (nnx.bridge.to_linen(Norm, False), "would change batch_stats/norm/mean while it acts"),
+        (nnx.bridge.to_linen(Counter), "would change Variable/calls while it acts"),
+        (
+            nn.Sequential((nnx.bridge.to_linen(Norm, False), nn.tanh)),
+            "would change batch_stats/layers_0/norm/mean while it acts",
+        ),
+        (nn.Dropout(0.5, deterministic=False), "draws from the rng 'dropout', .* deterministic"),
+        (
+            nnx.bridge.to_linen(Drop),
+            "draws from the rng 'dropout', .* and give a Dropout of nnx no",
+        ),
+    ],
+    ids=["linen", "in a sequence", "nnx", "counter", "nnx in linen", "dropout", "nnx dropout"],
+)
+def test_a_module_that_changes_or_draws_while_it_acts_is_refused(module, said):
+    block, inputs = ModuleBlock("x", "y", module), {"x": jnp.ones((6, 4))}
+    with pytest.raises(ConfigError, match=rf"^ModuleBlock\(x -> y\): {said}"):
+        # Linen lets modules draw and change while they are initialized, nnx draws at no time.
+        jax.eval_shape(block.apply, block.init(jax.random.key(0), inputs), inputs)
+
+
+class Telling(nn.Module):
+    """Sows what learners do not ask for."""
+
+    @nn.compact
+    def __call__(self, x):
+        self.sow("losses", "list", jnp.sum(x))
+        self.sow("losses", "sum", jnp.sum(x), reduce_fn=jnp.add, init_fn=lambda: jnp.zeros(()))
+        return x
+
+
+def test_what_a_module_sows_is_no_change():
+    block, inputs = ModuleBlock("x", "y", Telling()), {"x": jnp.ones((2, 4))}
+    variables = block.init(jax.random.key(0), inputs)
+    assert {*variables} == {"losses"} and weights(variables) == {}
+    np.testing.assert_array_equal(block.apply(variables, inputs)["y"], inputs["x"])
+
+
+def test_who_lets_it_change_and_gives_it_an_rng_may_have_both():
+    module = nn.Sequential(
+        (nn.BatchNorm(use_running_average=False), nn.Dropout(0.5, deterministic=False))
+    )
+    block, inputs = ModuleBlock("x", "y", module), {"x": jnp.asarray(_random(6, 4))}
+    variables = block.init(jax.random.key(0), inputs)
+    rngs = {"dropout": jax.random.key(1)}
+    outputs, new = block.apply(variables, inputs, rngs=rngs, mutable=["batch_stats"])
+    assert np.any(np.asarray(outputs["y"]) == 0)
+    assert np.all(new["batch_stats"]["module"]["layers_0"]["mean"] != 0)
+
+
+def test_a_key_that_is_missing_in_a_module_is_no_matter_of_rngs():
+    class Broken(nn.Module):
+        def __call__(self, x):
+            return {}["streams"]
+
+    with pytest.raises(KeyError, match="streams"):
+        ModuleBlock("x", "y", Broken()).apply({}, {"x": jnp.ones((2, 4))})

@@ -224,6 +224,8 @@ def test_the_gradient_of_attention_to_nothing_is_zero():
     "make, said",
     [
         (lambda: SelfAttentionSeqBlock("x", "y", 0), "SelfAttentionSeqBlock.num_heads: must be"),
+        (lambda: SelfAttentionSeqBlock("x", "y", (1, 2)), "num_heads: must be a positive integer"),
+        (lambda: SelfAttentionConvBlock("x", "y", (1,)), "features: must be a positive integer"),
         (lambda: SelfAttentionSeqBlock("x", "y", mask="key"), "did you mean 'keys'"),
         (lambda: SelfAttentionConvBlock("x", "y", -1), "SelfAttentionConvBlock.features: must"),
         (lambda: SelfAttentionConvBlock("x", "y", dropout=1.0), "dropout: must be at least 0"),

@@ -49,11 +49,26 @@ def test_lists_are_the_tuples_of_them():
     assert hash(DenseBlock("x", "y", [4, 4])) == hash(DenseBlock("x", "y", (4, 4)))
 
 
+def test_numbers_of_numpy_are_the_numbers_they_are():
+    plain = LinearOutputBlock("x", "y", 3, kernel_scale=0.5, bias_init=2.0)
+    block = LinearOutputBlock("x", "y", np.int64(3), "normc", np.float32(0.5), np.float16(2.0))
+    assert block == plain and hash(block) == hash(plain)
+
+
 @pytest.mark.parametrize(
     "make, said",
     [
         (lambda: DenseBlock(("a", "b"), "y"), "DenseBlock.in_keys: expected 1, got 2: a, b"),
         (lambda: DenseBlock("x", ()), "DenseBlock.out_keys: expected a key or several"),
+        (lambda: DenseBlock("", "y"), "DenseBlock.in_keys: expected a key or several, got"),
+        (lambda: DenseBlock("x", ("y", "")), "DenseBlock.out_keys: expected a key or several"),
+        (lambda: DenseBlock("x", "y", activation={}), "DenseBlock.activation: unknown {}; known"),
+        (lambda: DenseBlock("x", "y", kernel_init={}), "DenseBlock.kernel_init: expected a name"),
+        (lambda: LinearOutputBlock("x", "y", (3, 4)), "features: must be a positive integer, got"),
+        (lambda: LinearOutputBlock("x", "y", bias_init="x"), "bias_init: must be a finite number"),
+        (lambda: LinearOutputBlock("x", "y", bias_init=(1, 2)), "bias_init: must be a finite num"),
+        (lambda: LinearOutputBlock("x", "y", bias_init=np.nan), "bias_init: must be a finite num"),
+        (lambda: LinearOutputBlock("x", "y", kernel_scale=0), "kernel_scale: must be positive"),
         (lambda: DenseBlock("x", "y", (0,)), "DenseBlock.hidden: must be positive integers"),
         (lambda: DenseBlock("x", "y", activation="tahn"), "did you mean 'tanh'"),
         (lambda: DenseBlock("x", "y", kernel_init="orthogonl"), "did you mean 'orthogonal'"),

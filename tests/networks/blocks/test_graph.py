@@ -163,6 +163,15 @@ def test_weights_of_neighbors_are_dropped_only_with_an_rng(draw_weights, run_blo
             lambda: GraphAttentionBlock(("x", "a"), "y", (4,), num_heads=(1, 2)),
             "GraphAttentionBlock.num_heads: expected one",
         ),
+        (
+            lambda: GraphAttentionBlock(("x", "a"), "y", num_heads=0),
+            "num_heads: must be a positive integer or a tuple of them, got 0",
+        ),
+        (lambda: GraphAttentionBlock(("x", "a"), "y", alpha="x"), "alpha: must be a finite number"),
+        (
+            lambda: GraphConvBlock(("x", "a"), "y", node_self_importance=np.inf),
+            "node_self_importance: must be a finite number, got inf",
+        ),
         (lambda: GraphAttentionBlock(("x", "a"), "y", dropout=-0.1), "dropout: must be at least"),
     ],
 )

@@ -118,7 +118,8 @@ def test_without_a_mask_all_points_count(apply_block, run_block, pooling):
     [
         (lambda: small("avg"), "PointNetFeatureBlock.pooling: unknown 'avg'"),
         (lambda: small(normalization="batch"), "PointNetFeatureBlock.normalization: unknown"),
-        (lambda: PointNetFeatureBlock("x", "y", embedding=0), "embedding: must be positive"),
+        (lambda: PointNetFeatureBlock("x", "y", embedding=0), "embedding: must be a pos"),
+        (lambda: PointNetFeatureBlock("x", "y", (4,), (4,)), "embedding: must be a positive int"),
         (lambda: PointNetFeatureBlock("x", "y", activation="rleu"), "did you mean 'relu'"),
     ],
 )

@@ -95,10 +95,19 @@ def test_what_is_not_counted_has_no_influence_and_no_gradient(pooling):
         np.testing.assert_allclose(gradient.sum(1), np.repeat(share[:, None], 2, 1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("of_type", ["float16", "bfloat16", "uint8"])
+def test_a_mean_is_of_numbers_whose_sum_would_be_too_large(of_type):
+    size = 200 if of_type == "uint8" else 2000
+    inputs = {"x": jnp.full((1, 64, 1), size, of_type), "mask": jnp.ones((1, 64), bool)}
+    mean = MaskedGlobalPoolingBlock(("x", "mask"), "y").apply({}, inputs)["y"]
+    assert mean.item() == size and mean.dtype == (jnp.float32 if size == 200 else of_type)
+
+
 @pytest.mark.parametrize(
     "make, said",
     [
-        (lambda: GlobalAveragePoolingBlock("x", "y", 0), "num_spatial: must be positive"),
+        (lambda: GlobalAveragePoolingBlock("x", "y", 0), "num_spatial: must be a positive"),
+        (lambda: GlobalAveragePoolingBlock("x", "y", (1, 2)), "num_spatial: must be a positive"),
         (lambda: MaskedGlobalPoolingBlock("x", "y", "maen"), "did you mean 'mean'"),
         (lambda: MaskedGlobalPoolingBlock("x", "y", axis=1), "axis: must be negative"),
         (lambda: MaskedGlobalPoolingBlock(("x", "m", "n"), "y"), "in_keys: expected 1 or 2, got 3"),

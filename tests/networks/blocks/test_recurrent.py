@@ -98,8 +98,10 @@ def test_a_dense_layer_may_follow(apply_block):
 @pytest.mark.parametrize(
     "make, said",
     [
-        (lambda: LSTMBlock("x", "y", 0), "LSTMBlock.hidden_size: must be positive integers"),
-        (lambda: GRUBlock("x", "y", num_layers=0), "GRUBlock.num_layers: must be positive"),
+        (lambda: LSTMBlock("x", "y", (3,)), "LSTMBlock.hidden_size: must be a positive integer"),
+        (lambda: LSTMBlock("x", "y", 3, (1,)), "LSTMBlock.num_layers: must be a positive integer"),
+        (lambda: LSTMBlock("x", "y", 0), "LSTMBlock.hidden_size: must be a positive integer"),
+        (lambda: GRUBlock("x", "y", num_layers=0), "GRUBlock.num_layers: must be a positive"),
         (lambda: GRUBlock("x", "y", activation="tahn"), "did you mean 'tanh'"),
         (lambda: LSTMLastStepBlock("x", ("y", "z")), "out_keys: expected 1, got 2"),
     ],

@@ -125,6 +125,24 @@ def test_pieces_are_scored_against_the_order_of_their_own_sample():
     np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("of_type, x, y", [("uint8", 100, 3), ("int32", -5, 4), ("bool", 1, 1)])
+def test_whole_numbers_and_bools_are_correlated_as_numbers(of_type, x, y):
+    inputs = {"x": jnp.full(4, x, of_type), "y": jnp.full(4, y, of_type)}
+    product = CorrelationBlock(("x", "y"), "z").apply({}, inputs)["z"]
+    total = CorrelationBlock(("x", "y"), "z", reduce=True).apply({}, inputs)["z"]
+    assert product.dtype == total.dtype == jnp.float32
+    assert (product.tolist(), total.item()) == ([x * y] * 4, 4 * x * y)
+
+
+def _fail(x):
+    raise TypeError("mine")
+
+
+def test_an_error_inside_a_function_stays_what_it_is():
+    with pytest.raises(TypeError, match="mine"):
+        FunctionalBlock("x", "y", _fail).apply({}, {"x": jnp.ones(3)})
+
+
 def _sum_and_norm(a, b):
     return a + b, jnp.linalg.norm(a, axis=-1)
 
@@ -154,10 +172,12 @@ class Unhashable:
 @pytest.mark.parametrize(
     "make, said",
     [
-        (lambda: FlattenBlock("x", "y", -1), "FlattenBlock.num_flatten_dims: must be integers of"),
+        (lambda: FlattenBlock("x", "y", -1), "FlattenBlock.num_flatten_dims: must be an integer"),
         (lambda: ConcatenationBlock("x", "y", 1), "ConcatenationBlock.axis: must be negative"),
         (lambda: SliceBlock("x", "y", 0), "SliceBlock.axis: must be negative"),
-        (lambda: SliceBlock("x", "y", -1, 1.0), "SliceBlock.index: must be integers"),
+        (lambda: FlattenBlock("x", "y", (1, 2)), "num_flatten_dims: must be an integer of at lea"),
+        (lambda: SliceBlock("x", "y", -1, 1.0), "SliceBlock.index: must be an integer, got 1.0"),
+        (lambda: SliceBlock("x", "y", -1, (0, 1)), "SliceBlock.index: must be an integer, got"),
         (lambda: MultiIndexSlicingBlock("x", "y", -1, ()), "indices: expected one or more"),
         (lambda: MultiIndexSlicingBlock("x", "y", -1, 2), "indices: expected one or more"),
         (lambda: MultiIndexSlicingBlock("x", "y", "a"), "axis: must be negative"),
@@ -187,6 +207,21 @@ def test_fields_that_make_no_block_are_refused(make, said):
         (SliceBlock("x", "y", -1, 3), {"x": (2, 3)}, "has no entry 3 along axis -1"),
         (MultiIndexSlicingBlock("x", "y", -2, (0, -4)), {"x": (3, 2)}, "no entry -4 along axis -2"),
         (RepeatToMatchBlock(("x", "z"), "y"), {"x": (2, 2), "z": (3, 2)}, "expected size 1 along"),
+        (
+            RepeatToMatchBlock(("x", "z"), "y"),
+            {"x": (3, 1, 4), "z": (5, 7, 4)},
+            r"'z' has shape \(5, 7, 4\), expected the batch axes \(3,\) as of 'x', \(3, 1, 4\)",
+        ),
+        (
+            FunctionalBlock("x", "y", jnp.arctan2),
+            {"x": (3,)},
+            r"FunctionalBlock\(x -> y\): the function does not take 1 arrays, one for each of in_k",
+        ),
+        (
+            FunctionalBlock("x", "y", lambda x: None),
+            {"x": (3,)},
+            r"FunctionalBlock\(x -> y\): the function returned a NoneType as 'y', expected an arr",
+        ),
         (
             CorrelationBlock(("x", "z"), "y", (2, 1)),
             {"x": (3, 2, 4), "z": (2, 4)},
