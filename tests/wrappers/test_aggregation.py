@@ -61,6 +61,7 @@ def test_objectives_are_plain_data_and_back():
     assert RewardFromEvents(CUTTING, by_hand) == env
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_environments():
     check_env(wrap(CUTTING, {"RewardFromEvents": {"aggregator": "CuttingRewardAggregator"}}))
 

@@ -72,6 +72,7 @@ def test_agents_at_once_have_one_observation_each():
         np.testing.assert_array_equal(obs["joint"][f"move_{agent}"][0], obs["observation"][agent])
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_envs():
     assert not check_env(JointObservation(mazejax.make("LandmarkTour-v0"))).errors
 

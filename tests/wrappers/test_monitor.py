@@ -214,6 +214,13 @@ def test_events_of_the_last_flat_step_can_be_asked_for():
             assert int(theirs.firings[name].count) == int(firings.count)
 
 
-@pytest.mark.parametrize("kind", [Monitoring, ObservationVisualization, StatisticsLogging])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(Monitoring, marks=pytest.mark.slow),
+        pytest.param(ObservationVisualization, marks=pytest.mark.slow),
+        StatisticsLogging,
+    ],
+)
 def test_they_keep_the_contract_of_environments(kind):
     check_env(kind(mazejax.make("Cutting2D-v0", max_steps=6)))
