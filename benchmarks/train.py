@@ -20,6 +20,11 @@ from benchmarks.reference_ppo import make_train
 NUM_STEPS = 128
 
 
+def over_seeds(train: Callable[[jax.Array], Any], seeds: int) -> Callable[[jax.Array], Any]:
+    """The training of one key, or of as many seeds side by side."""
+    return train if seeds == 1 else lambda key: jax.vmap(train)(jax.random.split(key, seeds))
+
+
 def ours(
     env: str,
     num_envs: int,
@@ -39,11 +44,7 @@ def ours(
         **fields,
     )
 
-    def train(key: jax.Array) -> object:
-        if seeds == 1:
-            return algorithm.train(key)[0].variables
-        return jax.vmap(lambda k: algorithm.train(k)[0].variables)(jax.random.split(key, seeds))
-
+    train = over_seeds(lambda key: algorithm.train(key)[0].variables, seeds)
     return Contender(label, train, num_updates * num_envs * NUM_STEPS * seeds)
 
 
@@ -53,10 +54,9 @@ def reference(
     """The reference loop."""
     one = make_train(env, num_envs, NUM_STEPS, num_updates, **fields)
 
-    def train(key: jax.Array) -> object:
-        return one(key) if seeds == 1 else jax.vmap(one)(jax.random.split(key, seeds))
-
-    return Contender("reference", train, num_updates * num_envs * NUM_STEPS * seeds)
+    return Contender(
+        "reference", over_seeds(one, seeds), num_updates * num_envs * NUM_STEPS * seeds
+    )
 
 
 class OneDone:
@@ -104,13 +104,7 @@ def rejax_loop(
         agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (64, 64)},
     ).replace(eval_callback=lambda *_: ())
 
-    def train(key: jax.Array) -> object:
-        if seeds == 1:
-            return algorithm.train(key)[0].actor_ts.params
-        return jax.vmap(lambda k: algorithm.train(k)[0].actor_ts.params)(
-            jax.random.split(key, seeds)
-        )
-
+    train = over_seeds(lambda key: algorithm.train(key)[0].actor_ts.params, seeds)
     return [Contender("rejax", train, steps * seeds)]
 
 

@@ -170,10 +170,10 @@ class ActorCriticAlgorithm(Algorithm):
     def make_optimizer(self) -> optax.GradientTransformation:
         """Adam on gradients of limited norm."""
         # 1e-5 and not optax's 1e-8: as in OpenAI baselines, steadier with small gradients.
-        adam = optax.scale_by_adam(eps=1e-5)
-        if self.max_grad_norm is None:
-            return optax.chain(optax.identity(), adam)
-        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), adam)
+        adam, limit = optax.scale_by_adam(eps=1e-5), self.max_grad_norm
+        return optax.chain(
+            optax.identity() if limit is None else optax.clip_by_global_norm(limit), adam
+        )
 
     def collect(self, state: TrainState) -> tuple[CollectState, Rollout, Episodes]:
         """The next rollout, [T, N, ...]."""

@@ -7,7 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from mazejax.errors import ConfigError, did_you_mean
+from mazejax.algos.base import Algorithm, check_choice
+from mazejax.errors import ConfigError
 from mazejax.types import Array
 
 Schedule = str | tuple[tuple[float, float], ...]
@@ -31,12 +32,11 @@ def as_points(schedule: Any) -> Any:
         return tuple(map(str, schedule))  # which is none and is told so
 
 
-def check_schedule(algorithm: Any, name: str) -> None:
+def check_schedule(algorithm: Algorithm, name: str) -> None:
     """Raise ConfigError unless the field is a name, or points in the order of time."""
     schedule = getattr(algorithm, name)
     if isinstance(schedule, str):
-        if schedule not in _BY_NAME:
-            raise ConfigError(f"{name}: unknown {schedule!r}; {did_you_mean(schedule, _BY_NAME)}")
+        check_choice(algorithm, name, _BY_NAME)
         return
     is_points = isinstance(schedule, tuple) and schedule and isinstance(schedule[0], tuple)
     if not is_points:

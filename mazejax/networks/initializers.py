@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mazejax.base import is_number
 from mazejax.errors import ConfigError, did_you_mean
@@ -44,6 +46,11 @@ _BY_NAME: dict[str, Callable[[float], Initializer]] = {
 }
 
 
+def is_finite_number(value: Any) -> bool:
+    """Whether it is one real number that is neither infinite nor nan; no array of several."""
+    return is_number(value) and np.ndim(value) == 0 and math.isfinite(value)
+
+
 def initializer(name: str, scale: float | None = None) -> Initializer:
     """The initializer of this name; orthogonal kernels are scaled by sqrt(2) unless told.
 
@@ -53,7 +60,7 @@ def initializer(name: str, scale: float | None = None) -> Initializer:
         raise ConfigError(f"kernel_init: unknown {name!r}; {did_you_mean(str(name), _BY_NAME)}")
     if scale is None:
         scale = 2.0**0.5 if name == "orthogonal" else 1.0
-    if not (is_number(scale) and math.isfinite(scale) and scale > 0):
+    if not (is_finite_number(scale) and scale > 0):
         raise ConfigError(f"kernel_scale: must be positive, got {scale!r}")
     return _BY_NAME[name](scale)
 

@@ -3,12 +3,11 @@
 Each raises ConfigError naming the field or the input.
 """
 
-import math
 from collections.abc import Collection
 from typing import Any
 
 from mazejax.errors import ConfigError, did_you_mean
-from mazejax.networks.initializers import initializer
+from mazejax.networks.initializers import initializer, is_finite_number
 from mazejax.networks.layers import ACTIVATIONS
 from mazejax.types import Array
 
@@ -59,8 +58,7 @@ def check_initializer(block: Any, scale: float | None = None) -> None:
 def check_number(block: Any, field: str) -> None:
     """The field is a finite number."""
     value = getattr(block, field)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
+    if not is_finite_number(value):
         raise ConfigError(f"{type(block).__name__}.{field}: must be a finite number, got {value!r}")
 
 
