@@ -7,7 +7,7 @@ import pytest
 
 from mazejax.errors import ConfigError
 from mazejax.networks.blocks import Block, DenseBlock, LinearOutputBlock
-from mazejax.networks.initializers import normc, probability_bias
+from mazejax.networks.initializers import initializer, normc, probability_bias
 
 
 def test_dense_layers_are_products_and_activations(apply_block):
@@ -69,6 +69,7 @@ def test_numbers_of_numpy_are_the_numbers_they_are():
         (lambda: LinearOutputBlock("x", "y", bias_init=(1, 2)), "bias_init: must be a finite num"),
         (lambda: LinearOutputBlock("x", "y", bias_init=np.nan), "bias_init: must be a finite num"),
         (lambda: LinearOutputBlock("x", "y", kernel_scale=0), "kernel_scale: must be positive"),
+        (lambda: initializer("normc", np.array([1.0, 2.0])), "kernel_scale: must be positive"),
         (lambda: DenseBlock("x", "y", (0,)), "DenseBlock.hidden: must be positive integers"),
         (lambda: DenseBlock("x", "y", activation="tahn"), "did you mean 'tanh'"),
         (lambda: DenseBlock("x", "y", kernel_init="orthogonl"), "did you mean 'orthogonal'"),
